@@ -1,0 +1,480 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stiggio/server-sdk-go/entitlements"
+)
+
+// DefaultTTL is how long a key lives that is not written again.
+const DefaultTTL = 7 * 24 * time.Hour
+
+// Options configure a Store.
+type Options struct {
+	// Client is the connection to Redis: one server, Sentinel or Cluster.
+	Client redis.UniversalClient
+	// Prefix is the environment prefix. It must equal that of every other
+	// program that shares the cache.
+	Prefix string
+	// TTL is how long keys live; 0 means DefaultTTL, negative means no expiry.
+	TTL time.Duration
+	// Timeout bounds one read, with all its round trips; 0 means no bound but
+	// the caller's context.
+	Timeout time.Duration
+}
+
+// Store reads and writes the shared cache. It is safe for concurrent use.
+type Store struct {
+	client  redis.UniversalClient
+	prefix  string
+	ttl     time.Duration
+	timeout time.Duration
+	memo    *memo
+	// single says that all keys live on one server, so that one command can
+	// name several of them. On a Cluster they live in different slots.
+	single bool
+	// detach says that the client ignores deadlines of contexts, so that a
+	// command must be waited for from outside.
+	detach bool
+}
+
+// NewStore makes a Store. It does not connect.
+func NewStore(o Options) *Store {
+	ttl := o.TTL
+	switch {
+	case ttl == 0:
+		ttl = DefaultTTL
+	case ttl < 0:
+		ttl = 0
+	}
+	s := &Store{client: o.Client, prefix: o.Prefix, ttl: ttl, timeout: o.Timeout, memo: newMemo()}
+	switch c := o.Client.(type) {
+	case *redis.Client:
+		s.single = true
+		s.detach = !c.Options().ContextTimeoutEnabled
+	case *redis.ClusterClient:
+		s.detach = !c.Options().ContextTimeoutEnabled
+	default:
+		s.detach = true
+	}
+	return s
+}
+
+// ErrNoAnswer says that Redis did not answer within Options.Timeout.
+var ErrNoAnswer = errors.New("redis did not answer in time")
+
+// Read reads one entitlement of k. With withUsage the usage is read with it,
+// which a boolean, enum or numeric entitlement does not need. It takes one
+// round trip, and a second for the wallet of a credit-backed feature if it is
+// not known yet which wallet that is. An error means that Redis could not be
+// asked; it is never a miss.
+func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Reading) error {
+	ctx, err := s.deadline(ctx)
+	if err != nil {
+		return err
+	}
+	known := s.memo.get(k)
+	var wallet string
+	if withUsage && !ref.IsCredit {
+		wallet = walletOf(known, ref)
+	}
+
+	var names keyNames
+	names.grow(s.namesLen(k, ref, withUsage, wallet))
+	names.add(s.prefix, k)
+	names.add(s.prefix, k, metadataSuffix)
+	names.add(s.prefix, k, timestampSuffix)
+	if k.ResourceID != "" {
+		names.add(s.prefix, k.Customer(), timestampSuffix)
+	}
+	if withUsage {
+		names.addUsage(s.prefix, k, ref)
+	}
+	if wallet != "" {
+		names.addUsage(s.prefix, k, Ref{IsCredit: true, ID: wallet})
+	}
+	var keyArray [maxReadKeys]string
+	keys := names.names(keyArray[:0])
+	values, err := s.get(ctx, keys)
+	if err != nil {
+		return err
+	}
+
+	head, rest := s.readHead(k, known, keys, values)
+	*r = Reading{Faults: head.faults, Times: head.times, Damaged: head.damaged}
+	if head.value == nil {
+		return nil
+	}
+	it, err := head.value.find(ref)
+	if err != nil {
+		r.Faults |= ValueUnreadable
+		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
+		return nil
+	}
+	f := &r.Facts
+	f.Source = entitlements.SourceRedis
+	f.DataTime = millisTime(head.times.Value)
+	if it == nil {
+		f.NoEntitlements = len(head.value.entries) == 0
+		var bad bool
+		if f.StateDeniedReason, bad = head.reason(); bad {
+			r.Faults |= MetadataUnreadable
+			r.Damaged = append(r.Damaged, damaged(keys[1], head.metadata.text))
+		}
+		return nil
+	}
+	f.Definition = &it.definition
+	if !withUsage || !it.definition.UsageTrackable() {
+		return nil
+	}
+	usage := s.readUsage(it, keys[rest:], values[rest:])
+	f.Usage, f.DataTime = usage.usage, millisTime(max(head.times.Value, usage.at))
+	r.addUsageFaults(usage, UsageAbsent, UsageUnreadable)
+
+	rate := it.definition.CreditRate
+	if rate == nil || it.definition.IsCredit {
+		return nil
+	}
+	walletItem, err := head.value.find(Ref{IsCredit: true, ID: rate.CurrencyID})
+	if err != nil {
+		r.Faults |= ValueUnreadable
+		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
+		return nil
+	}
+	if walletItem == nil {
+		return nil
+	}
+	walletKeys, walletValues := keys[rest+2:], values[rest+2:]
+	if wallet != rate.CurrencyID {
+		name := UsageKey(s.prefix, k, Ref{IsCredit: true, ID: rate.CurrencyID})
+		walletKeys = []string{name, TimestampKey(name)}
+		if walletValues, err = s.get(ctx, walletKeys); err != nil {
+			return err
+		}
+	}
+	usage = s.readUsage(walletItem, walletKeys, walletValues)
+	f.Wallet, f.WalletUsage = &walletItem.definition, usage.usage
+	if at := millisTime(usage.at); at.After(f.DataTime) {
+		f.DataTime = at
+	}
+	r.addUsageFaults(usage, WalletUsageAbsent, WalletUsageUnreadable)
+	return nil
+}
+
+func (r *Reading) addUsageFaults(u usageReading, absent, unreadable Faults) {
+	if u.absent {
+		r.Faults |= absent
+	}
+	if u.damaged.Key != "" {
+		r.Faults |= unreadable
+		r.Damaged = append(r.Damaged, u.damaged)
+	}
+}
+
+// walletOf tells the currency that ref draws on, as far as the value that was
+// read last says.
+func walletOf(v *parsed, ref Ref) string {
+	if v == nil {
+		return ""
+	}
+	it, err := v.find(ref)
+	if err != nil || it == nil || it.definition.CreditRate == nil {
+		return ""
+	}
+	return it.definition.CreditRate.CurrencyID
+}
+
+// head is the part that every reading has: the customer value, its metadata
+// and its timestamp.
+type head struct {
+	value    *parsed // nil: absent or unreadable
+	metadata reply
+	times    Times
+	faults   Faults
+	damaged  []Damaged
+}
+
+// readHead judges the first replies of a reading and returns how many they were.
+func (s *Store) readHead(k Key, known *parsed, keys []string, values []any) (head, int) {
+	h := head{times: Times{Value: timestampReply(values[2]), Global: NoTimestamp}, metadata: textReply(values[1])}
+	value := textReply(values[0])
+	switch {
+	case !value.ok:
+		h.faults |= ValueAbsent
+	case known != nil && known.raw == value.text:
+		h.value = known
+	default:
+		hint := len(value.text)/256 + 4
+		v, err := parse(value.text, hint)
+		if err != nil {
+			h.faults |= ValueUnreadable
+			h.damaged = append(h.damaged, damaged(keys[0], value.text))
+			break
+		}
+		s.memo.put(k, v)
+		h.value = v
+	}
+	if value.ok && h.times.Value == NoTimestamp {
+		h.faults |= TimestampAbsent
+	}
+	if k.ResourceID == "" {
+		return h, 3
+	}
+	h.times.Global = timestampReply(values[3])
+	h.faults |= globalFaults(value.ok, h.times)
+	return h, 4
+}
+
+func (h *head) reason() (reason entitlements.AccessDeniedReason, bad bool) {
+	if !h.metadata.ok {
+		return "", false
+	}
+	reason, err := decodeMetadata(h.metadata.text)
+	return reason, err != nil
+}
+
+type usageReading struct {
+	usage   entitlements.Usage
+	at      int64
+	absent  bool
+	damaged Damaged
+}
+
+// readUsage reads a usage and its timestamp over the snapshot that came with
+// the entitlement.
+func (s *Store) readUsage(it *item, keys []string, values []any) usageReading {
+	r := usageReading{usage: it.usage, at: timestampReply(values[1])}
+	value := textReply(values[0])
+	if !value.ok || r.at == NoTimestamp {
+		r.absent = true
+		return r
+	}
+	fields, err := decodeUsage(value.text)
+	if err != nil {
+		r.damaged = damaged(keys[0], value.text)
+		return r
+	}
+	r.usage = fields.over(it.usage)
+	r.usage.UpdatedAt = millisTime(r.at)
+	return r
+}
+
+func millisTime(ms int64) time.Time {
+	if ms <= 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// reply is the text of one key; ok is false if the key is absent, or is not a
+// string, which nobody who knows the layout writes.
+type reply struct {
+	text string
+	ok   bool
+}
+
+func textReply(v any) reply {
+	text, ok := v.(string)
+	return reply{text: text, ok: ok}
+}
+
+func timestampReply(v any) int64 {
+	if text, ok := v.(string); ok {
+		if ms, ok := parseTimestamp(text); ok {
+			return ms
+		}
+	}
+	return NoTimestamp
+}
+
+func (b *keyNames) addUsage(prefix string, k Key, ref Ref) {
+	b.add(prefix, k, usageInfix(ref), ref.ID)
+	b.add(prefix, k, usageInfix(ref), ref.ID, timestampSuffix)
+}
+
+// namesLen is the size of the names of a read, an upper bound.
+func (s *Store) namesLen(k Key, ref Ref, withUsage bool, wallet string) int {
+	const longestInfix = len(":credit_")
+	base := len(s.prefix) + len(":c_") + len(k.CustomerID)
+	if k.ResourceID != "" {
+		base += len(":r_") + len(k.ResourceID)
+	}
+	n := 4*base + len(metadataSuffix) + 2*len(timestampSuffix)
+	if withUsage {
+		n += 2*(base+longestInfix+len(ref.ID)) + len(timestampSuffix)
+	}
+	if wallet != "" {
+		n += 2*(base+longestInfix+len(wallet)) + len(timestampSuffix)
+	}
+	return n
+}
+
+// ReadState reads all entitlements of k, in two round trips: the value names
+// the usages.
+func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
+	ctx, err := s.deadline(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names keyNames
+	names.grow(s.namesLen(k, Ref{}, false, ""))
+	names.add(s.prefix, k)
+	names.add(s.prefix, k, metadataSuffix)
+	names.add(s.prefix, k, timestampSuffix)
+	if k.ResourceID != "" {
+		names.add(s.prefix, k.Customer(), timestampSuffix)
+	}
+	var keyArray [maxReadKeys]string
+	keys := names.names(keyArray[:0])
+	values, err := s.get(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	head, _ := s.readHead(k, s.memo.get(k), keys, values)
+	r := &StateReading{Faults: head.faults, Times: head.times, Damaged: head.damaged}
+	if head.value == nil {
+		return r, nil
+	}
+	items, err := head.value.list()
+	if err != nil {
+		r.Faults |= ValueUnreadable
+		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
+		return r, nil
+	}
+	if len(items) == 0 {
+		var bad bool
+		if r.DeniedReason, bad = head.reason(); bad {
+			r.Faults |= MetadataUnreadable
+			r.Damaged = append(r.Damaged, damaged(keys[1], head.metadata.text))
+		}
+		return r, nil
+	}
+	usageKeys := s.usageKeys(k, items)
+	var usages []any
+	if len(usageKeys) > 0 {
+		if usages, err = s.get(ctx, usageKeys); err != nil {
+			return nil, err
+		}
+	}
+	r.Entitlements = make([]CachedEntitlement, len(items))
+	next := 0
+	for i, it := range items {
+		c := &r.Entitlements[i]
+		*c = CachedEntitlement{Definition: &it.definition, Usage: it.usage, DataTime: head.times.Value}
+		if !it.definition.UsageTrackable() {
+			continue
+		}
+		usage := s.readUsage(it, usageKeys[next:], usages[next:])
+		next += 2
+		c.Usage = usage.usage
+		c.DataTime = max(c.DataTime, usage.at)
+		if usage.absent {
+			c.Faults |= UsageAbsent
+		}
+		if usage.damaged.Key != "" {
+			c.Faults |= UsageUnreadable
+			r.Damaged = append(r.Damaged, usage.damaged)
+		}
+		r.Faults |= c.Faults
+	}
+	return r, nil
+}
+
+// usageKeys names the usage and its timestamp of every entitlement that has one.
+func (s *Store) usageKeys(k Key, items []*item) []string {
+	keys := make([]string, 0, 2*len(items))
+	for _, it := range items {
+		if it.definition.UsageTrackable() {
+			name := UsageKey(s.prefix, k, RefOf(&it.definition))
+			keys = append(keys, name, TimestampKey(name))
+		}
+	}
+	return keys
+}
+
+// get reads keys: in one command where one command can, else in one pipeline.
+func (s *Store) get(ctx context.Context, keys []string) ([]any, error) {
+	if s.detach {
+		// The keys may be parts of the caller's stack; the command may outlive it.
+		return detached(ctx, append([]string(nil), keys...), s.getNow)
+	}
+	return s.getNow(ctx, keys)
+}
+
+func (s *Store) getNow(ctx context.Context, keys []string) ([]any, error) {
+	if s.single {
+		return s.client.MGet(ctx, keys...).Result()
+	}
+	pipe := s.client.Pipeline()
+	commands := make([]*redis.StringCmd, len(keys))
+	for i, key := range keys {
+		commands[i] = pipe.Get(ctx, key)
+	}
+	_, _ = pipe.Exec(ctx) // every command has its own error
+	values := make([]any, len(keys))
+	for i, c := range commands {
+		text, err := c.Result()
+		switch {
+		case err == nil:
+			values[i] = text
+		case errors.Is(err, redis.Nil), redis.HasErrorPrefix(err, "WRONGTYPE"):
+		default:
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// detached waits for do no longer than ctx allows.
+func detached(ctx context.Context, keys []string, do func(context.Context, []string) ([]any, error)) ([]any, error) {
+	type result struct {
+		values []any
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		values, err := do(ctx, keys)
+		done <- result{values, err}
+	}()
+	var timeout <-chan time.Time
+	if d, ok := ctx.(*deadlineContext); ok {
+		timer := time.NewTimer(time.Until(d.deadline))
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case r := <-done:
+		return r.values, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timeout:
+		return nil, ErrNoAnswer
+	}
+}
+
+// deadlineContext puts a deadline on a context without a timer: go-redis needs
+// just the time, for the deadline of its connection.
+type deadlineContext struct {
+	context.Context
+	deadline time.Time
+}
+
+func (d *deadlineContext) Deadline() (time.Time, bool) { return d.deadline, true }
+
+func (s *Store) deadline(ctx context.Context) (context.Context, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.timeout <= 0 {
+		return ctx, nil
+	}
+	deadline := time.Now().Add(s.timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		return ctx, nil
+	}
+	return &deadlineContext{Context: ctx, deadline: deadline}, nil
+}

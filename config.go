@@ -1,0 +1,245 @@
+package stigg
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Config configures a Client. Only APIKey is required; the zero value of every
+// other field is the default that its comment names.
+type Config struct {
+	// APIKey is the full access (server) key of the environment. Required,
+	// unless Offline.
+	APIKey string
+
+	// Redis is the persistent cache that is shared with Stigg's other
+	// programs. Nil: no Redis; every check asks the API.
+	Redis *RedisConfig
+
+	// APIURL is the base of the GraphQL API, without a path. Default
+	// https://api.stigg.io.
+	APIURL string
+	// EdgeURL is the base of the Edge API, without a path. Default
+	// https://edge.api.stigg.io; if just APIURL is set, its host with "edge."
+	// in front.
+	EdgeURL string
+	// DisableEdge sends every read to the GraphQL API.
+	DisableEdge bool
+	// HTTPClient makes the requests to both APIs. Default: a client of its
+	// own that keeps connections alive. Redirects are never followed.
+	HTTPClient *http.Client
+
+	// Timeout bounds a call to the API that is not a refetch of entitlements.
+	// Default 10 s.
+	Timeout time.Duration
+	// EntitlementsTimeout bounds a whole refetch of entitlements, with all its
+	// tries at the Edge API and at GraphQL. Default 10 s. A caller's context
+	// can end its wait earlier.
+	EntitlementsTimeout time.Duration
+
+	// EntitlementsFallback are the answers for features, by feature id, when no
+	// source can be reached and the call brings no fallback of its own.
+	EntitlementsFallback map[string]EntitlementFallback
+	// CreditEntitlementsFallback are the same for credits, by currency id.
+	CreditEntitlementsFallback map[string]CreditFallback
+
+	// Offline makes no calls at all: every answer is a fallback.
+	Offline bool
+
+	// Logger is told of changes: Redis lost and back, the API lost and back, a
+	// value that cannot be read. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// RedisConfig says how to reach the persistent cache.
+type RedisConfig struct {
+	// Host and Port name one server. Default localhost and 6379.
+	Host string
+	Port int
+	// DB is the number of the database. Default 0.
+	DB int
+	// Username and Password log in; empty: no login.
+	Username string
+	Password string
+	// TLS turns on TLS. Default: plain TCP.
+	TLS *tls.Config
+
+	// Addrs are the nodes of a Redis Cluster, host:port; or, with MasterName,
+	// the sentinels. They stand in place of Host and Port.
+	Addrs []string
+	// MasterName is the name of the primary that the sentinels in Addrs watch.
+	MasterName string
+
+	// Client is a client that the program already has; it stands in place of
+	// everything above, and is not closed by Client.Close. Set its
+	// ContextTimeoutEnabled, else every read needs a goroutine of its own to
+	// keep to Timeout. To share a cache across regions, or to add hooks, this
+	// is the way.
+	Client redis.UniversalClient
+
+	// EnvironmentPrefix is what all keys begin with. Required: it must equal
+	// the prefix that the other programs use.
+	EnvironmentPrefix string
+	// TTL is how long a key lives that is not written again. Default 7 days;
+	// negative: no expiry.
+	TTL time.Duration
+	// Timeout bounds the wait for Redis in one check; then the API is asked.
+	// Default 100 ms.
+	Timeout time.Duration
+	// OutageTTL is how long a live answer is used again when Redis does not
+	// take it, so that an outage of Redis does not become a request to the API
+	// for every check. Default 5 s; negative: not at all.
+	OutageTTL time.Duration
+}
+
+const (
+	defaultAPIURL       = "https://api.stigg.io"
+	defaultEdgeURL      = "https://edge.api.stigg.io"
+	defaultTimeout      = 10 * time.Second
+	defaultRedisTimeout = 100 * time.Millisecond
+	defaultOutageTTL    = 5 * time.Second
+	maxIDLength         = 255
+)
+
+// withDefaults returns the configuration with every default filled in, or an
+// error that names every field that is wrong.
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	wrong := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
+	}
+	if c.APIKey == "" && !c.Offline {
+		wrong("APIKey", "is required")
+	}
+	if strings.ContainsFunc(c.APIKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		wrong("APIKey", "contains a character that no key has")
+	}
+	c.APIURL, c.EdgeURL = defaultURLs(c.APIURL, c.EdgeURL)
+	checkBaseURL("APIURL", c.APIURL, wrong)
+	checkBaseURL("EdgeURL", c.EdgeURL, wrong)
+	defaultDuration(&c.Timeout, defaultTimeout, "Timeout", wrong)
+	defaultDuration(&c.EntitlementsTimeout, defaultTimeout, "EntitlementsTimeout", wrong)
+	for id, fb := range c.EntitlementsFallback {
+		if problem := idProblem(id); problem != "" {
+			wrong("EntitlementsFallback", "feature id %q %s", id, problem)
+		}
+		if !finite(fb.UsageLimit) || !finite(fb.Value) {
+			wrong("EntitlementsFallback", "%q has a number that is not finite", id)
+		}
+	}
+	for id, fb := range c.CreditEntitlementsFallback {
+		if problem := idProblem(id); problem != "" {
+			wrong("CreditEntitlementsFallback", "currency id %q %s", id, problem)
+		}
+		if !finite(&fb.UsageLimit) || !finite(&fb.CurrentUsage) {
+			wrong("CreditEntitlementsFallback", "%q has a number that is not finite", id)
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Redis != nil {
+		r := c.Redis.withDefaults(wrong)
+		c.Redis = &r
+	}
+	if len(errs) > 0 {
+		return c, fmt.Errorf("stigg: %w:\n%w", ErrInvalidConfig, errors.Join(errs...))
+	}
+	return c, nil
+}
+
+func (r RedisConfig) withDefaults(wrong func(field, format string, args ...any)) RedisConfig {
+	if r.EnvironmentPrefix == "" {
+		wrong("Redis.EnvironmentPrefix", "is required; it must equal the prefix of the other programs that share the cache")
+	}
+	if r.Client != nil {
+		if r.Host != "" || r.Port != 0 || len(r.Addrs) > 0 || r.MasterName != "" {
+			wrong("Redis.Client", "stands in place of Host, Port, Addrs and MasterName; set one or the other")
+		}
+	} else {
+		r.checkAddress(wrong)
+	}
+	if r.DB < 0 {
+		wrong("Redis.DB", "must not be negative")
+	}
+	defaultDuration(&r.Timeout, defaultRedisTimeout, "Redis.Timeout", wrong)
+	if r.OutageTTL == 0 {
+		r.OutageTTL = defaultOutageTTL
+	}
+	return r
+}
+
+func (r *RedisConfig) checkAddress(wrong func(field, format string, args ...any)) {
+	switch {
+	case len(r.Addrs) > 0 && (r.Host != "" || r.Port != 0):
+		wrong("Redis.Addrs", "stands in place of Host and Port; set one or the other")
+	case r.MasterName != "" && len(r.Addrs) == 0:
+		wrong("Redis.Addrs", "must name the sentinels that watch MasterName")
+	case len(r.Addrs) > 0 && r.MasterName == "" && r.DB != 0:
+		wrong("Redis.DB", "must be 0 on a Redis Cluster")
+	}
+	for _, addr := range r.Addrs {
+		if addr == "" {
+			wrong("Redis.Addrs", "contains an empty address")
+		}
+	}
+	if r.Port < 0 || r.Port > 65535 {
+		wrong("Redis.Port", "%d is not a port", r.Port)
+	}
+	if r.Host == "" {
+		r.Host = "localhost"
+	}
+	if r.Port == 0 {
+		r.Port = 6379
+	}
+}
+
+func defaultDuration(d *time.Duration, byDefault time.Duration, field string, wrong func(field, format string, args ...any)) {
+	if *d < 0 {
+		wrong(field, "must not be negative")
+	}
+	if *d == 0 {
+		*d = byDefault
+	}
+}
+
+// defaultURLs fills in the bases of the two APIs.
+func defaultURLs(api, edge string) (string, string) {
+	switch {
+	case api == "" && edge == "":
+		return defaultAPIURL, defaultEdgeURL
+	case api == "":
+		return defaultAPIURL, edge
+	case edge == "":
+		if u, err := url.Parse(api); err == nil && u.Host != "" {
+			u.Host = "edge." + u.Host
+			edge = u.String()
+		}
+	}
+	return api, edge
+}
+
+func checkBaseURL(field, base string, wrong func(field, format string, args ...any)) {
+	u, err := url.Parse(base)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		wrong(field, "must be a base such as %s", defaultAPIURL)
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		wrong(field, "must be a base without a path")
+	case u.User != nil:
+		wrong(field, "must not contain a login")
+	}
+}
+
+func finite(v *float64) bool {
+	return v == nil || !math.IsNaN(*v) && !math.IsInf(*v, 0)
+}

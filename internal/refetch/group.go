@@ -1,0 +1,332 @@
+// Package refetch asks the API for a customer on behalf of everyone who waits
+// for it: one fetch at a time per customer or resource, detached from any one
+// caller, written back to Redis beside the callers.
+//
+// What can go wrong, and what happens:
+//
+//   - a caller gives up: the fetch goes on for the others, and for Redis;
+//   - the API fails: everyone who waits is told; for a short time, growing with
+//     repeated failures, whoever asks next is told the same at once;
+//   - Redis does not take the answer (away, locked, read-only, out of memory):
+//     the callers have it all the same; it is held in process for a few seconds;
+//   - the client is closed: a fetch under way gets a moment to be finished.
+package refetch
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/stiggio/server-sdk-go/cache"
+	"github.com/stiggio/server-sdk-go/entitlements"
+	"github.com/stiggio/server-sdk-go/internal/apierr"
+)
+
+// Config configures a Group.
+type Config struct {
+	// Fetch asks the API.
+	Fetch func(context.Context, cache.Key) (entitlements.State, entitlements.Source, error)
+	// Store is where answers are written; nil if there is no Redis.
+	Store *cache.Store
+	// StoreUp reports whether Redis is worth writing to.
+	StoreUp func() bool
+	// Timeout bounds one fetch.
+	Timeout time.Duration
+	// HoldFor is how long an answer is held in process that could not be
+	// written to Redis.
+	HoldFor time.Duration
+	// OnFetched and OnWritten are told how a fetch and a write-back ended.
+	OnFetched func(k cache.Key, err error)
+	OnWritten func(k cache.Key, result cache.WriteResult, err error)
+}
+
+const (
+	// writeTimeout bounds a write-back, with the wait for the customer's lock.
+	// Whoever holds the lock that long would overwrite what is written after.
+	writeTimeout = 2 * time.Second
+	// closeGrace is how long a fetch that is under way may go on after Close.
+	closeGrace = time.Second
+	// failures are not repeated within firstPause, which doubles with each
+	// failure in a row up to longestPause.
+	firstPause   = time.Second
+	longestPause = 30 * time.Second
+)
+
+// Cause says why a customer is fetched.
+type Cause struct {
+	Times   cache.Times     // what the reading saw
+	Damaged []cache.Damaged // what the reading could not read
+	// WithGlobal asks for the resource's global customer as well.
+	WithGlobal bool
+}
+
+// NoTimes are the times of a cause that comes from no reading.
+var NoTimes = cache.Times{Value: unset, Global: unset}
+
+// Group runs fetches. It is safe for concurrent use.
+type Group struct {
+	config  Config
+	settled *settled
+	holds   *holds
+
+	base   context.Context
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	flights map[cache.Key]*flight
+}
+
+// flight is one fetch. It stays open until its answer is written back, so that
+// whoever comes in between gets the known answer.
+type flight struct {
+	done chan struct{} // closed when live and err are set
+	live *Live
+	err  error
+	// written are told the timestamp that the customer value has after the
+	// write-back; guarded by Group.mu.
+	written []func(valueTime int64)
+}
+
+// New makes a Group.
+func New(config Config) *Group {
+	g := &Group{config: config, settled: newSettled(), holds: newHolds(config.HoldFor), flights: make(map[cache.Key]*flight)}
+	g.base, g.cancel = context.WithCancel(context.Background())
+	return g
+}
+
+// Get fetches k, or joins the fetch of it that is under way, and waits for the
+// answer as long as ctx allows.
+func (g *Group) Get(ctx context.Context, k cache.Key, cause Cause) (*Live, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	f, err := g.join(k, cause)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-f.done:
+		return f.live, f.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// join returns the flight for k, which it starts if there is none.
+func (g *Group) join(k cache.Key, cause Cause) (*flight, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil, apierr.ErrClosed
+	}
+	if f, ok := g.flights[k]; ok {
+		return f, nil
+	}
+	if m, ok := g.settled.get(k); ok && time.Since(m.failedAt) < pause(m.failures) {
+		return nil, m.err
+	}
+	f := g.start(k, cause)
+	if cause.WithGlobal && k.ResourceID != "" {
+		global, ok := g.flights[k.Customer()]
+		if !ok {
+			global = g.start(k.Customer(), Cause{Times: cache.Times{Value: cause.Times.Global, Global: unset}})
+		}
+		global.written = append(global.written, func(valueTime int64) {
+			g.settled.update(k, func(m *settlement) { m.globalWritten = valueTime })
+		})
+	}
+	return f, nil
+}
+
+// pause is how long a failure stands before the API is asked again.
+func pause(failures int) time.Duration {
+	if failures == 0 {
+		return 0
+	}
+	return min(firstPause<<min(failures-1, 10), longestPause)
+}
+
+// start begins a flight; the caller holds mu.
+func (g *Group) start(k cache.Key, cause Cause) *flight {
+	f := &flight{done: make(chan struct{})}
+	g.flights[k] = f
+	g.wait.Add(1)
+	go g.run(f, k, cause)
+	return f
+}
+
+func (g *Group) run(f *flight, k cache.Key, cause Cause) {
+	defer g.wait.Done()
+	f.live, f.err = g.fetch(k, cause)
+	valueTime := unset
+	if f.err == nil && !g.writable(k) {
+		g.holds.put(k, f.live)
+		close(f.done)
+	} else {
+		close(f.done)
+		if f.err == nil {
+			valueTime = g.write(k, f.live, cause)
+		}
+	}
+	g.mu.Lock()
+	delete(g.flights, k)
+	written := f.written
+	g.mu.Unlock()
+	for _, tell := range written {
+		tell(valueTime)
+	}
+}
+
+// fetch asks the API and remembers what the answer settles.
+func (g *Group) fetch(k cache.Key, cause Cause) (*Live, error) {
+	ctx, cancel := context.WithTimeout(g.base, g.config.Timeout)
+	defer cancel()
+	live, err := g.ask(ctx, k)
+	if g.base.Err() != nil && err != nil {
+		return nil, fmt.Errorf("%w: %w", apierr.ErrClosed, err)
+	}
+	g.settled.update(k, func(m *settlement) {
+		if err != nil {
+			m.failedAt, m.err = time.Now(), err
+			m.failures++
+			return
+		}
+		*m = settlement{
+			at:        live.At,
+			valueSeen: cause.Times.Value, valueWritten: unset,
+			globalSeen: cause.Times.Global, globalWritten: unset,
+			withoutUsage: live.withoutUsage(),
+		}
+	})
+	if g.config.OnFetched != nil {
+		g.config.OnFetched(k, err)
+	}
+	return live, err
+}
+
+func (g *Group) ask(ctx context.Context, k cache.Key) (*Live, error) {
+	began := time.Now()
+	state, source, err := g.config.Fetch(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	return &Live{State: state, Source: source, Began: began, At: time.Now()}, nil
+}
+
+func (g *Group) writable(k cache.Key) bool {
+	return g.config.Store != nil && !k.Ambiguous() && g.config.StoreUp()
+}
+
+// write writes a live answer to Redis and returns the timestamp that the
+// customer value has then. An answer that Redis does not take is held.
+func (g *Group) write(k cache.Key, live *Live, cause Cause) int64 {
+	ctx, cancel := context.WithTimeout(g.base, writeTimeout)
+	defer cancel()
+	result, err := g.config.Store.WriteState(ctx, k, live.State, cache.WriteOptions{
+		FetchBegan: live.Began, Heal: true, Damaged: cause.Damaged,
+	})
+	if g.config.OnWritten != nil {
+		g.config.OnWritten(k, result, err)
+	}
+	if err != nil {
+		g.holds.put(k, live)
+		return unset
+	}
+	g.holds.drop(k)
+	g.settled.update(k, func(m *settlement) { m.valueWritten = result.ValueTime })
+	return result.ValueTime
+}
+
+// Reload fetches k with fetch, not sharing any fetch that began before, and
+// waits until the answer is in Redis, or until it is held in process where
+// Redis does not take it.
+func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Context, cache.Key) (entitlements.State, entitlements.Source, error)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return apierr.ErrClosed
+	}
+	g.wait.Add(1)
+	g.mu.Unlock()
+
+	done := make(chan error, 1)
+	go func() {
+		defer g.wait.Done()
+		fetchCtx, cancel := context.WithTimeout(g.base, g.config.Timeout)
+		defer cancel()
+		began := time.Now()
+		state, source, err := fetch(fetchCtx, k)
+		if err != nil {
+			done <- err
+			return
+		}
+		live := &Live{State: state, Source: source, Began: began, At: time.Now()}
+		g.settled.update(k, func(m *settlement) {
+			m.at, m.failedAt, m.failures, m.err = live.At, time.Time{}, 0, nil
+			m.withoutUsage = live.withoutUsage()
+		})
+		if g.writable(k) {
+			g.write(k, live, Cause{Times: NoTimes})
+		} else {
+			g.holds.put(k, live)
+		}
+		done <- nil
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Held returns the live answer that is held in process for k; nil if there is none.
+func (g *Group) Held(k cache.Key) *Live { return g.holds.get(k, time.Now()) }
+
+// Remaining takes off the faults of a reading that the last live fetch of k
+// settled. usage and wallet name the entitlements whose usage the reading
+// wanted.
+func (g *Group) Remaining(k cache.Key, faults cache.Faults, times cache.Times, usage, wallet cache.Ref) cache.Faults {
+	return g.settled.remaining(k, faults, times, usage, wallet)
+}
+
+// Expired says what to do about a cached answer of k in which something has
+// ended: stands means that the API said the same a moment ago; an error means
+// that it was asked a moment ago and failed; neither, that it is to be asked.
+func (g *Group) Expired(k cache.Key, now time.Time) (stands bool, err error) {
+	m, ok := g.settled.get(k)
+	if !ok {
+		return false, nil
+	}
+	if m.err != nil && now.Sub(m.failedAt) < ExpiryRefetch {
+		return false, m.err
+	}
+	return !m.at.IsZero() && now.Sub(m.at) < ExpiryRefetch, nil
+}
+
+// Close ends the group: what is under way gets a moment to be finished, then
+// is cancelled. It returns when no goroutine is left.
+func (g *Group) Close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	idle := make(chan struct{})
+	go func() {
+		g.wait.Wait()
+		close(idle)
+	}()
+	grace := time.NewTimer(closeGrace)
+	defer grace.Stop()
+	select {
+	case <-idle:
+	case <-grace.C:
+	}
+	g.cancel()
+	<-idle
+}

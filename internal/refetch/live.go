@@ -1,0 +1,44 @@
+package refetch
+
+import (
+	"time"
+
+	"github.com/stiggio/server-sdk-go/cache"
+	"github.com/stiggio/server-sdk-go/entitlements"
+)
+
+// Live is a state that was fetched from the API. It is shared by everyone who
+// waited for it: read it, do not change it.
+type Live struct {
+	State  entitlements.State
+	Source entitlements.Source
+	Began  time.Time // when the fetch began
+	At     time.Time // when the answer was there
+}
+
+// Find returns the record of one entitlement; nil if the state has none.
+func (l *Live) Find(ref cache.Ref) *entitlements.Record {
+	for i := range l.State.Records {
+		r := &l.State.Records[i]
+		if r.Definition.IsCredit == ref.IsCredit && cache.RefOf(&r.Definition) == ref {
+			return r
+		}
+	}
+	return nil
+}
+
+// withoutUsage names the entitlements that have a usage and came without one.
+func (l *Live) withoutUsage() map[cache.Ref]struct{} {
+	var refs map[cache.Ref]struct{}
+	for i := range l.State.Records {
+		r := &l.State.Records[i]
+		if r.HasUsage || !r.Definition.UsageTrackable() {
+			continue
+		}
+		if refs == nil {
+			refs = make(map[cache.Ref]struct{})
+		}
+		refs[cache.RefOf(&r.Definition)] = struct{}{}
+	}
+	return refs
+}

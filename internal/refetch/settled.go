@@ -1,0 +1,93 @@
+package refetch
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/stiggio/server-sdk-go/cache"
+)
+
+// ExpiryRefetch is the least time between two refetches of a customer that are
+// made because something in its cached state has ended.
+const ExpiryRefetch = 30 * time.Second
+
+// maxSettlements bounds what is remembered of live fetches.
+const maxSettlements = 1 << 15
+
+// unset is no timestamp that a reading can have.
+const unset int64 = -2
+
+// settlement is what the last live fetch of a customer or resource settled, so
+// that the same question is not asked again on every read.
+type settlement struct {
+	at       time.Time // of the last live fetch; zero: none
+	failedAt time.Time // of the last fetch that failed; zero: none since the last live fetch
+	failures int       // fetches that failed in a row
+	err      error     // of the last fetch that failed
+
+	valueSeen, valueWritten   int64 // the customer value's timestamp before and after
+	globalSeen, globalWritten int64 // the global customer's
+	withoutUsage              map[cache.Ref]struct{}
+}
+
+// settled remembers settlements; the least recently used are forgotten.
+type settled struct {
+	mu  sync.Mutex
+	lru *simplelru.LRU[cache.Key, *settlement]
+}
+
+func newSettled() *settled {
+	lru, _ := simplelru.NewLRU[cache.Key, *settlement](maxSettlements, nil) // fails only for a size of 0
+	return &settled{lru: lru}
+}
+
+// update changes what is remembered of k.
+func (s *settled) update(k cache.Key, change func(*settlement)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entry, ok := s.lru.Get(k)
+	if !ok {
+		entry = &settlement{valueSeen: unset, valueWritten: unset, globalSeen: unset, globalWritten: unset}
+		s.lru.Add(k, entry)
+	}
+	change(entry)
+}
+
+// get returns a copy of what is remembered of k.
+func (s *settled) get(k cache.Key) (settlement, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entry, ok := s.lru.Get(k)
+	if !ok {
+		return settlement{}, false
+	}
+	return *entry, true
+}
+
+// remaining takes off the faults that the last live fetch of k settled:
+// a resource's relation to its global customer, and usages that do not exist.
+// missing names the entitlements whose usage is absent.
+func (s *settled) remaining(k cache.Key, faults cache.Faults, times cache.Times, usage, wallet cache.Ref) cache.Faults {
+	const settles = cache.GlobalAbsent | cache.GlobalNewer | cache.UsageAbsent | cache.WalletUsageAbsent
+	if faults&settles == 0 {
+		return faults
+	}
+	m, ok := s.get(k)
+	if !ok || m.at.IsZero() {
+		return faults
+	}
+	if times.Global == m.globalSeen || times.Global == m.globalWritten {
+		faults &^= cache.GlobalAbsent | cache.GlobalNewer
+	}
+	if times.Value == m.valueSeen || times.Value == m.valueWritten {
+		if _, none := m.withoutUsage[usage]; none {
+			faults &^= cache.UsageAbsent
+		}
+		if _, none := m.withoutUsage[wallet]; none {
+			faults &^= cache.WalletUsageAbsent
+		}
+	}
+	return faults
+}

@@ -1,0 +1,98 @@
+package stigg
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/stiggio/server-sdk-go/cache"
+)
+
+// reporter writes what changed to the log: transitions and first sightings,
+// never a line for each call.
+type reporter struct {
+	log *slog.Logger
+
+	mu         sync.Mutex
+	seen       *simplelru.LRU[sighting, struct{}] // what was reported once already
+	apiDown    bool
+	apiDownAt  time.Time
+	writesFail bool
+}
+
+// sighting is something that is reported once.
+type sighting struct {
+	what string
+	key  cache.Key
+}
+
+// maxSightings bounds what is remembered as reported.
+const maxSightings = 1024
+
+func newReporter(log *slog.Logger) *reporter {
+	seen, _ := simplelru.NewLRU[sighting, struct{}](maxSightings, nil) // fails only for a size of 0
+	return &reporter{log: log, seen: seen}
+}
+
+// first reports whether this is seen for the first time.
+func (r *reporter) first(what string, k cache.Key) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seen.Contains(sighting{what, k}) {
+		return false
+	}
+	r.seen.Add(sighting{what, k}, struct{}{})
+	return true
+}
+
+func (r *reporter) redisLost(err error) {
+	r.log.Warn("stigg: redis lost; asking the api until it is back", "err", err)
+}
+
+func (r *reporter) redisBack(away time.Duration) {
+	r.log.Info("stigg: redis is back", "away", away.Round(time.Millisecond))
+}
+
+func (r *reporter) ambiguous(k cache.Key) {
+	if r.first("ambiguous", k) {
+		r.log.Warn("stigg: ids could name another customer's keys in redis; redis is not used for them",
+			"customer", k.CustomerID, "resource", k.ResourceID)
+	}
+}
+
+func (r *reporter) unreadable(k cache.Key, faults cache.Faults) {
+	if r.first("unreadable", k) {
+		r.log.Warn("stigg: redis holds something that is not of the known form; fetching it anew",
+			"customer", k.CustomerID, "resource", k.ResourceID, "fault", faults.String())
+	}
+}
+
+// fetched is told how each fetch from the API ended.
+func (r *reporter) fetched(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err != nil && !r.apiDown:
+		r.apiDown, r.apiDownAt = true, time.Now()
+		r.log.Warn("stigg: the api does not answer", "err", err)
+	case err == nil && r.apiDown:
+		r.apiDown = false
+		r.log.Info("stigg: the api answers again", "after", time.Since(r.apiDownAt).Round(time.Millisecond))
+	}
+}
+
+// written is told how each write-back to Redis ended.
+func (r *reporter) written(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err != nil && !r.writesFail:
+		r.writesFail = true
+		r.log.Warn("stigg: redis does not take what was fetched", "err", err)
+	case err == nil && r.writesFail:
+		r.writesFail = false
+		r.log.Info("stigg: redis takes what is fetched again")
+	}
+}

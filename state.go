@@ -1,0 +1,212 @@
+package stigg
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stiggio/server-sdk-go/cache"
+	"github.com/stiggio/server-sdk-go/entitlements"
+	"github.com/stiggio/server-sdk-go/internal/refetch"
+)
+
+// GetEntitlements answers for everything that a customer, or one of its
+// resources if resourceID is not empty, is entitled to. Errors are as for
+// GetBooleanEntitlement; a fallback lists the configured fallbacks.
+func (c *Client) GetEntitlements(ctx context.Context, customerID, resourceID string) (EntitlementsState, error) {
+	if err := checkQuery(customerID, resourceID, "CustomerID", customerID, 0); err != nil {
+		c.counters.invalidCalls.Add(1)
+		return c.fallbackState(), err
+	}
+	state, found, err := c.state(ctx, key(customerID, resourceID))
+	if !found {
+		c.counters.fallbacks.Add(1)
+		return c.fallbackState(), err
+	}
+	return state.answer(time.Now()), err
+}
+
+// knownState is what a source knows about a customer or a resource as a whole.
+type knownState struct {
+	entitlements []cache.CachedEntitlement
+	reason       AccessDeniedReason
+	source       Source
+	stale        bool
+	dataTime     time.Time
+}
+
+func (c *Client) state(ctx context.Context, k cache.Key) (s knownState, found bool, err error) {
+	if err := c.usable(); err != nil {
+		return s, false, err
+	}
+	if !c.redisUp() || k.Ambiguous() {
+		c.bypassed(k)
+		return c.askState(ctx, k, nil, nil)
+	}
+	began := time.Now()
+	r, err := c.store.ReadState(ctx, k)
+	if err != nil {
+		if ended := c.redisFailed(ctx, began, err); ended != nil {
+			return s, false, ended
+		}
+		return c.askState(ctx, k, nil, err)
+	}
+	c.health.Succeeded()
+	if r.Faults&cache.Unreadable != 0 {
+		c.counters.unreadableValues.Add(1)
+		c.report.unreadable(k, r.Faults)
+	}
+	if c.remainingState(k, r) == 0 {
+		ended := slices.ContainsFunc(r.Entitlements, func(e cache.CachedEntitlement) bool {
+			return definitionEnded(e.Definition, e.Usage, time.Now())
+		})
+		var stands bool
+		if ended {
+			if stands, err = c.refetch.Expired(k, time.Now()); err != nil {
+				return c.staleState(r), true, err
+			}
+		}
+		if !ended || stands {
+			c.counters.redisHits.Add(1)
+			return readState(r), true, nil
+		}
+	}
+	c.counters.redisMisses.Add(1)
+	return c.askState(ctx, k, r, nil)
+}
+
+// remainingState takes off the faults of a reading that the last live fetch
+// settled.
+func (c *Client) remainingState(k cache.Key, r *cache.StateReading) cache.Faults {
+	if r.Faults == 0 {
+		return 0
+	}
+	faults := c.refetch.Remaining(k, r.Faults&^cache.UsageAbsent, r.Times, cache.Ref{}, cache.Ref{})
+	for i := range r.Entitlements {
+		if e := &r.Entitlements[i]; e.Faults&cache.UsageAbsent != 0 {
+			faults |= c.refetch.Remaining(k, cache.UsageAbsent, r.Times, cache.RefOf(e.Definition), cache.Ref{})
+		}
+	}
+	return faults
+}
+
+func readState(r *cache.StateReading) knownState {
+	return knownState{entitlements: r.Entitlements, reason: r.DeniedReason, source: SourceRedis, dataTime: millisTime(r.Times.Value)}
+}
+
+func (c *Client) staleState(r *cache.StateReading) knownState {
+	c.counters.staleAnswers.Add(1)
+	s := readState(r)
+	s.stale = true
+	return s
+}
+
+// askState answers from what is held in process, else from the API, else from
+// what was read although it is out of date.
+func (c *Client) askState(ctx context.Context, k cache.Key, r *cache.StateReading, redisErr error) (s knownState, found bool, err error) {
+	why := refetch.Cause{Times: refetch.NoTimes}
+	if r != nil {
+		why = refetch.Cause{Times: r.Times, Damaged: r.Damaged, WithGlobal: withGlobal(k, r.Faults)}
+	}
+	live, source, err := c.live(ctx, k, why)
+	if err == nil {
+		return liveState(live, source, r), true, nil
+	}
+	if redisErr != nil {
+		err = fmt.Errorf("%w (redis: %w)", err, redisErr)
+	}
+	if r != nil && r.Faults.Usable() {
+		return c.staleState(r), true, err
+	}
+	return s, false, err
+}
+
+// liveState is what a live answer says, with the usages that Redis holds over
+// it where they are newer.
+func liveState(live *refetch.Live, source Source, r *cache.StateReading) knownState {
+	s := knownState{reason: live.State.AccessDeniedReason, source: source}
+	newer := make(map[cache.Ref]entitlements.Usage)
+	if r != nil {
+		for _, e := range r.Entitlements {
+			newer[cache.RefOf(e.Definition)] = e.Usage
+		}
+	}
+	seen := make(map[cache.Ref]struct{}, len(live.State.Records))
+	for i := range live.State.Records {
+		record := &live.State.Records[i]
+		ref := cache.RefOf(&record.Definition)
+		if _, twice := seen[ref]; twice {
+			continue
+		}
+		seen[ref] = struct{}{}
+		usage := record.Usage
+		if read, ok := newer[ref]; ok && read.UpdatedAt.After(usage.UpdatedAt) {
+			usage = read
+		}
+		at := later(record.Definition.UpdatedAt, usage.UpdatedAt)
+		s.dataTime = later(s.dataTime, record.Definition.UpdatedAt)
+		e := cache.CachedEntitlement{Definition: &record.Definition, Usage: usage}
+		if !at.IsZero() {
+			e.DataTime = at.UnixMilli()
+		}
+		s.entitlements = append(s.entitlements, e)
+	}
+	return s
+}
+
+// answer decides every entitlement.
+func (s knownState) answer(now time.Time) EntitlementsState {
+	state := EntitlementsState{
+		Entitlements:       make([]Entitlement, 0, len(s.entitlements)),
+		AccessDeniedReason: s.reason, Source: s.source, Stale: s.stale, DataTime: s.dataTime,
+	}
+	wallets := make(map[string]int)
+	for i, e := range s.entitlements {
+		if e.Definition.IsCredit {
+			wallets[e.Definition.Currency.ID] = i
+		}
+	}
+	for _, e := range s.entitlements {
+		f := entitlements.Facts{
+			Definition: e.Definition, Usage: e.Usage, StateDeniedReason: s.reason,
+			Source: s.source, Stale: s.stale, DataTime: millisTime(e.DataTime),
+		}
+		if rate := e.Definition.CreditRate; rate != nil {
+			if i, ok := wallets[rate.CurrencyID]; ok {
+				wallet := &s.entitlements[i]
+				f.Wallet, f.WalletUsage = wallet.Definition, wallet.Usage
+				f.DataTime = later(f.DataTime, millisTime(wallet.DataTime))
+			}
+		}
+		ref := cache.RefOf(e.Definition)
+		state.Entitlements = append(state.Entitlements, entitlements.Decide(&f, ref.ID, ref.IsCredit, entitlements.Request{}, now))
+	}
+	return state
+}
+
+// fallbackState lists the configured fallbacks, in the order of their ids.
+func (c *Client) fallbackState() EntitlementsState {
+	state := EntitlementsState{IsFallback: true, Source: SourceFallback, AccessDeniedReason: Unknown}
+	for id, fb := range c.config.EntitlementsFallback {
+		state.Entitlements = append(state.Entitlements, entitlements.FallbackEntitlement(id, "", entitlements.Request{}, &fb, nil, Unknown))
+	}
+	for id, fb := range c.config.CreditEntitlementsFallback {
+		state.Entitlements = append(state.Entitlements, entitlements.FallbackEntitlement("", id, entitlements.Request{}, nil, &fb, Unknown))
+	}
+	if len(state.Entitlements) > 0 {
+		state.AccessDeniedReason = ""
+	}
+	slices.SortFunc(state.Entitlements, func(a, b Entitlement) int {
+		return cmp.Or(cmp.Compare(a.Feature.ID, b.Feature.ID), cmp.Compare(a.Currency.ID, b.Currency.ID))
+	})
+	return state
+}
+
+func millisTime(ms int64) time.Time {
+	if ms <= 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
