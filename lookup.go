@@ -178,6 +178,7 @@ func liveFacts(live *refetch.Live, ref cache.Ref, source entitlements.Source, f 
 	}
 	record := live.Find(ref)
 	if record == nil {
+		f.DataTime = live.ChangedAt()
 		return
 	}
 	f.Definition, f.Usage = &record.Definition, record.Usage

@@ -126,7 +126,7 @@ func (c *Client) askState(ctx context.Context, k cache.Key, r *cache.StateReadin
 // liveState is what a live answer says, with the usages that Redis holds over
 // it where they are newer.
 func liveState(live *refetch.Live, source Source, r *cache.StateReading) knownState {
-	s := knownState{reason: live.State.AccessDeniedReason, source: source}
+	s := knownState{reason: live.State.AccessDeniedReason, source: source, dataTime: live.ChangedAt()}
 	newer := make(map[cache.Ref]entitlements.Usage)
 	if r != nil {
 		for _, e := range r.Entitlements {
@@ -146,7 +146,6 @@ func liveState(live *refetch.Live, source Source, r *cache.StateReading) knownSt
 			usage = read
 		}
 		at := later(record.Definition.UpdatedAt, usage.UpdatedAt)
-		s.dataTime = later(s.dataTime, record.Definition.UpdatedAt)
 		e := cache.CachedEntitlement{Definition: &record.Definition, Usage: usage}
 		if !at.IsZero() {
 			e.DataTime = at.UnixMilli()

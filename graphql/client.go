@@ -95,9 +95,6 @@ func (c *Client) MakeRequest(ctx context.Context, req *genqlient.Request, resp *
 	if err != nil {
 		return err
 	}
-	if answer.Data == nil {
-		return c.http.Fail(req.OpName, apierr.ErrMalformedResponse, errors.New("answer has no data"))
-	}
 	if err := json.Unmarshal(answer.Data, resp.Data); err != nil {
 		return c.http.Fail(req.OpName, apierr.ErrMalformedResponse, misfit(err))
 	}
@@ -115,13 +112,14 @@ func repeat(ctx context.Context, document string) httpx.Repeat {
 	return httpx.RepeatUnsent
 }
 
-// misfit names the place of data that does not fit, without its value.
+// misfit names the place of data that is missing or does not fit, without its
+// value.
 func misfit(err error) error {
 	var t *json.UnmarshalTypeError
 	if errors.As(err, &t) && t.Field != "" {
 		return errors.New(t.Field + " is of another type")
 	}
-	return errors.New("data does not fit")
+	return errors.New("data is missing or does not fit")
 }
 
 // EntitlementsState fetches everything about a customer, or about one resource

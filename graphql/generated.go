@@ -469,61 +469,61 @@ func (v *CreditGrantInvoice) GetUpdatedAt() DateTime { return v.UpdatedAt }
 type CreditGrantInvoiceBillingReason string
 
 const (
-	CreditGrantInvoiceBillingReason_MANUAL CreditGrantInvoiceBillingReason = "MANUAL"
-	CreditGrantInvoiceBillingReason_OTHER  CreditGrantInvoiceBillingReason = "OTHER"
+	CreditGrantInvoiceBillingReasonManual CreditGrantInvoiceBillingReason = "MANUAL"
+	CreditGrantInvoiceBillingReasonOther  CreditGrantInvoiceBillingReason = "OTHER"
 )
 
 var AllCreditGrantInvoiceBillingReason = []CreditGrantInvoiceBillingReason{
-	CreditGrantInvoiceBillingReason_MANUAL,
-	CreditGrantInvoiceBillingReason_OTHER,
+	CreditGrantInvoiceBillingReasonManual,
+	CreditGrantInvoiceBillingReasonOther,
 }
 
 type CreditGrantInvoiceStatus string
 
 const (
-	CreditGrantInvoiceStatus_CANCELED CreditGrantInvoiceStatus = "CANCELED"
-	CreditGrantInvoiceStatus_OPEN     CreditGrantInvoiceStatus = "OPEN"
-	CreditGrantInvoiceStatus_PAID     CreditGrantInvoiceStatus = "PAID"
+	CreditGrantInvoiceStatusCanceled CreditGrantInvoiceStatus = "CANCELED"
+	CreditGrantInvoiceStatusOpen     CreditGrantInvoiceStatus = "OPEN"
+	CreditGrantInvoiceStatusPaid     CreditGrantInvoiceStatus = "PAID"
 )
 
 var AllCreditGrantInvoiceStatus = []CreditGrantInvoiceStatus{
-	CreditGrantInvoiceStatus_CANCELED,
-	CreditGrantInvoiceStatus_OPEN,
-	CreditGrantInvoiceStatus_PAID,
+	CreditGrantInvoiceStatusCanceled,
+	CreditGrantInvoiceStatusOpen,
+	CreditGrantInvoiceStatusPaid,
 }
 
 type CreditGrantStatus string
 
 const (
-	CreditGrantStatus_ACTIVE          CreditGrantStatus = "ACTIVE"
-	CreditGrantStatus_EXPIRED         CreditGrantStatus = "EXPIRED"
-	CreditGrantStatus_PAYMENT_PENDING CreditGrantStatus = "PAYMENT_PENDING"
-	CreditGrantStatus_SCHEDULED       CreditGrantStatus = "SCHEDULED"
-	CreditGrantStatus_VOIDED          CreditGrantStatus = "VOIDED"
+	CreditGrantStatusActive         CreditGrantStatus = "ACTIVE"
+	CreditGrantStatusExpired        CreditGrantStatus = "EXPIRED"
+	CreditGrantStatusPaymentPending CreditGrantStatus = "PAYMENT_PENDING"
+	CreditGrantStatusScheduled      CreditGrantStatus = "SCHEDULED"
+	CreditGrantStatusVoided         CreditGrantStatus = "VOIDED"
 )
 
 var AllCreditGrantStatus = []CreditGrantStatus{
-	CreditGrantStatus_ACTIVE,
-	CreditGrantStatus_EXPIRED,
-	CreditGrantStatus_PAYMENT_PENDING,
-	CreditGrantStatus_SCHEDULED,
-	CreditGrantStatus_VOIDED,
+	CreditGrantStatusActive,
+	CreditGrantStatusExpired,
+	CreditGrantStatusPaymentPending,
+	CreditGrantStatusScheduled,
+	CreditGrantStatusVoided,
 }
 
 type CreditGrantType string
 
 const (
-	CreditGrantType_OVERDRAFT   CreditGrantType = "OVERDRAFT"
-	CreditGrantType_PAID        CreditGrantType = "PAID"
-	CreditGrantType_PROMOTIONAL CreditGrantType = "PROMOTIONAL"
-	CreditGrantType_RECURRING   CreditGrantType = "RECURRING"
+	CreditGrantTypeOverdraft   CreditGrantType = "OVERDRAFT"
+	CreditGrantTypePaid        CreditGrantType = "PAID"
+	CreditGrantTypePromotional CreditGrantType = "PROMOTIONAL"
+	CreditGrantTypeRecurring   CreditGrantType = "RECURRING"
 )
 
 var AllCreditGrantType = []CreditGrantType{
-	CreditGrantType_OVERDRAFT,
-	CreditGrantType_PAID,
-	CreditGrantType_PROMOTIONAL,
-	CreditGrantType_RECURRING,
+	CreditGrantTypeOverdraft,
+	CreditGrantTypePaid,
+	CreditGrantTypePromotional,
+	CreditGrantTypeRecurring,
 }
 
 // CreditLedgerConnection includes the requested fields of the GraphQL type CreditLedgerConnection.
@@ -597,23 +597,23 @@ func (v *CreditLedgerEvent) GetFeatureId() *string { return v.FeatureId }
 type CreditLedgerEventType string
 
 const (
-	CreditLedgerEventType_CREDITS_CONSUMED                    CreditLedgerEventType = "CREDITS_CONSUMED"
-	CreditLedgerEventType_CREDITS_CONSUMPTION_TRANSFER_SOURCE CreditLedgerEventType = "CREDITS_CONSUMPTION_TRANSFER_SOURCE"
-	CreditLedgerEventType_CREDITS_CONSUMPTION_TRANSFER_TARGET CreditLedgerEventType = "CREDITS_CONSUMPTION_TRANSFER_TARGET"
-	CreditLedgerEventType_CREDITS_EXPIRED                     CreditLedgerEventType = "CREDITS_EXPIRED"
-	CreditLedgerEventType_CREDITS_GRANTED                     CreditLedgerEventType = "CREDITS_GRANTED"
-	CreditLedgerEventType_CREDITS_UPDATED                     CreditLedgerEventType = "CREDITS_UPDATED"
-	CreditLedgerEventType_CREDITS_VOIDED                      CreditLedgerEventType = "CREDITS_VOIDED"
+	CreditLedgerEventTypeCreditsConsumed                  CreditLedgerEventType = "CREDITS_CONSUMED"
+	CreditLedgerEventTypeCreditsConsumptionTransferSource CreditLedgerEventType = "CREDITS_CONSUMPTION_TRANSFER_SOURCE"
+	CreditLedgerEventTypeCreditsConsumptionTransferTarget CreditLedgerEventType = "CREDITS_CONSUMPTION_TRANSFER_TARGET"
+	CreditLedgerEventTypeCreditsExpired                   CreditLedgerEventType = "CREDITS_EXPIRED"
+	CreditLedgerEventTypeCreditsGranted                   CreditLedgerEventType = "CREDITS_GRANTED"
+	CreditLedgerEventTypeCreditsUpdated                   CreditLedgerEventType = "CREDITS_UPDATED"
+	CreditLedgerEventTypeCreditsVoided                    CreditLedgerEventType = "CREDITS_VOIDED"
 )
 
 var AllCreditLedgerEventType = []CreditLedgerEventType{
-	CreditLedgerEventType_CREDITS_CONSUMED,
-	CreditLedgerEventType_CREDITS_CONSUMPTION_TRANSFER_SOURCE,
-	CreditLedgerEventType_CREDITS_CONSUMPTION_TRANSFER_TARGET,
-	CreditLedgerEventType_CREDITS_EXPIRED,
-	CreditLedgerEventType_CREDITS_GRANTED,
-	CreditLedgerEventType_CREDITS_UPDATED,
-	CreditLedgerEventType_CREDITS_VOIDED,
+	CreditLedgerEventTypeCreditsConsumed,
+	CreditLedgerEventTypeCreditsConsumptionTransferSource,
+	CreditLedgerEventTypeCreditsConsumptionTransferTarget,
+	CreditLedgerEventTypeCreditsExpired,
+	CreditLedgerEventTypeCreditsGranted,
+	CreditLedgerEventTypeCreditsUpdated,
+	CreditLedgerEventTypeCreditsVoided,
 }
 
 type CreditLedgerInput struct {
@@ -745,17 +745,17 @@ func (v *CreditUsageSeries) GetPoints() []CreditUsagePoint { return v.Points }
 type CreditUsageTimeRange string
 
 const (
-	CreditUsageTimeRange_LAST_DAY   CreditUsageTimeRange = "LAST_DAY"
-	CreditUsageTimeRange_LAST_MONTH CreditUsageTimeRange = "LAST_MONTH"
-	CreditUsageTimeRange_LAST_WEEK  CreditUsageTimeRange = "LAST_WEEK"
-	CreditUsageTimeRange_LAST_YEAR  CreditUsageTimeRange = "LAST_YEAR"
+	CreditUsageTimeRangeLastDay   CreditUsageTimeRange = "LAST_DAY"
+	CreditUsageTimeRangeLastMonth CreditUsageTimeRange = "LAST_MONTH"
+	CreditUsageTimeRangeLastWeek  CreditUsageTimeRange = "LAST_WEEK"
+	CreditUsageTimeRangeLastYear  CreditUsageTimeRange = "LAST_YEAR"
 )
 
 var AllCreditUsageTimeRange = []CreditUsageTimeRange{
-	CreditUsageTimeRange_LAST_DAY,
-	CreditUsageTimeRange_LAST_MONTH,
-	CreditUsageTimeRange_LAST_WEEK,
-	CreditUsageTimeRange_LAST_YEAR,
+	CreditUsageTimeRangeLastDay,
+	CreditUsageTimeRangeLastMonth,
+	CreditUsageTimeRangeLastWeek,
+	CreditUsageTimeRangeLastYear,
 }
 
 // CurrencyEstimate includes the requested fields of the GraphQL type CurrencyEstimate.
@@ -890,25 +890,25 @@ func (v *EstimationBreakdownItem) GetWarningCode() *EstimationWarningCode { retu
 type EstimationRequestWarning string
 
 const (
-	EstimationRequestWarning_FEATURE_NOT_CREDIT_BASED            EstimationRequestWarning = "FEATURE_NOT_CREDIT_BASED"
-	EstimationRequestWarning_FEATURE_NOT_FOUND                   EstimationRequestWarning = "FEATURE_NOT_FOUND"
-	EstimationRequestWarning_RESOURCE_SCOPED_SUBSCRIPTION_EXISTS EstimationRequestWarning = "RESOURCE_SCOPED_SUBSCRIPTION_EXISTS"
+	EstimationRequestWarningFeatureNotCreditBased            EstimationRequestWarning = "FEATURE_NOT_CREDIT_BASED"
+	EstimationRequestWarningFeatureNotFound                  EstimationRequestWarning = "FEATURE_NOT_FOUND"
+	EstimationRequestWarningResourceScopedSubscriptionExists EstimationRequestWarning = "RESOURCE_SCOPED_SUBSCRIPTION_EXISTS"
 )
 
 var AllEstimationRequestWarning = []EstimationRequestWarning{
-	EstimationRequestWarning_FEATURE_NOT_CREDIT_BASED,
-	EstimationRequestWarning_FEATURE_NOT_FOUND,
-	EstimationRequestWarning_RESOURCE_SCOPED_SUBSCRIPTION_EXISTS,
+	EstimationRequestWarningFeatureNotCreditBased,
+	EstimationRequestWarningFeatureNotFound,
+	EstimationRequestWarningResourceScopedSubscriptionExists,
 }
 
 type EstimationWarningCode string
 
 const (
-	EstimationWarningCode_UNSUPPORTED_AGGREGATION EstimationWarningCode = "UNSUPPORTED_AGGREGATION"
+	EstimationWarningCodeUnsupportedAggregation EstimationWarningCode = "UNSUPPORTED_AGGREGATION"
 )
 
 var AllEstimationWarningCode = []EstimationWarningCode{
-	EstimationWarningCode_UNSUPPORTED_AGGREGATION,
+	EstimationWarningCodeUnsupportedAggregation,
 }
 
 type FetchEntitlementsQuery struct {
@@ -1031,13 +1031,13 @@ func (v *GetSdkConfigurationResponse) GetSdkConfiguration() *SdkConfiguration {
 type GrantExpirationPeriod string
 
 const (
-	GrantExpirationPeriod_OneMonth GrantExpirationPeriod = "OneMonth"
-	GrantExpirationPeriod_OneYear  GrantExpirationPeriod = "OneYear"
+	GrantExpirationPeriodOneMonth GrantExpirationPeriod = "OneMonth"
+	GrantExpirationPeriodOneYear  GrantExpirationPeriod = "OneYear"
 )
 
 var AllGrantExpirationPeriod = []GrantExpirationPeriod{
-	GrantExpirationPeriod_OneMonth,
-	GrantExpirationPeriod_OneYear,
+	GrantExpirationPeriodOneMonth,
+	GrantExpirationPeriodOneYear,
 }
 
 // Money includes the requested fields of the GraphQL type Money.
@@ -1075,17 +1075,17 @@ func (v *PageInfo) GetHasPreviousPage() *bool { return v.HasPreviousPage }
 type PaymentCollection string
 
 const (
-	PaymentCollection_ACTION_REQUIRED PaymentCollection = "ACTION_REQUIRED"
-	PaymentCollection_FAILED          PaymentCollection = "FAILED"
-	PaymentCollection_NOT_REQUIRED    PaymentCollection = "NOT_REQUIRED"
-	PaymentCollection_PROCESSING      PaymentCollection = "PROCESSING"
+	PaymentCollectionActionRequired PaymentCollection = "ACTION_REQUIRED"
+	PaymentCollectionFailed         PaymentCollection = "FAILED"
+	PaymentCollectionNotRequired    PaymentCollection = "NOT_REQUIRED"
+	PaymentCollectionProcessing     PaymentCollection = "PROCESSING"
 )
 
 var AllPaymentCollection = []PaymentCollection{
-	PaymentCollection_ACTION_REQUIRED,
-	PaymentCollection_FAILED,
-	PaymentCollection_NOT_REQUIRED,
-	PaymentCollection_PROCESSING,
+	PaymentCollectionActionRequired,
+	PaymentCollectionFailed,
+	PaymentCollectionNotRequired,
+	PaymentCollectionProcessing,
 }
 
 // ReportEventResponse is returned by ReportEvent on success.
@@ -1216,13 +1216,13 @@ func (v *SdkConfiguration) GetShowWatermark() *bool { return v.ShowWatermark }
 type ThresholdType string
 
 const (
-	ThresholdType_CreditAmount ThresholdType = "CreditAmount"
-	ThresholdType_DollarAmount ThresholdType = "DollarAmount"
+	ThresholdTypeCreditAmount ThresholdType = "CreditAmount"
+	ThresholdTypeDollarAmount ThresholdType = "DollarAmount"
 )
 
 var AllThresholdType = []ThresholdType{
-	ThresholdType_CreditAmount,
-	ThresholdType_DollarAmount,
+	ThresholdTypeCreditAmount,
+	ThresholdTypeDollarAmount,
 }
 
 type UsageEventReportInput struct {
@@ -1334,13 +1334,13 @@ func (v *UsageMeasurementCredit) GetTimestamp() DateTime { return v.Timestamp }
 type UsageUpdateBehavior string
 
 const (
-	UsageUpdateBehavior_DELTA UsageUpdateBehavior = "DELTA"
-	UsageUpdateBehavior_SET   UsageUpdateBehavior = "SET"
+	UsageUpdateBehaviorDelta UsageUpdateBehavior = "DELTA"
+	UsageUpdateBehaviorSet   UsageUpdateBehavior = "SET"
 )
 
 var AllUsageUpdateBehavior = []UsageUpdateBehavior{
-	UsageUpdateBehavior_DELTA,
-	UsageUpdateBehavior_SET,
+	UsageUpdateBehaviorDelta,
+	UsageUpdateBehaviorSet,
 }
 
 // __ConsumeCreditsAsyncInput is used internally by genqlient

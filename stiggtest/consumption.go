@@ -3,6 +3,7 @@ package stiggtest
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // consumption takes credits from a wallet.
@@ -60,6 +61,11 @@ type walletSnapshot struct {
 }
 
 func (s *Server) consumeCredits(in consumption) (consumed, error) {
+	return s.consume(in, s.clock.tick())
+}
+
+// consume takes the credits at the time now, once for each idempotency key.
+func (s *Server) consume(in consumption, now time.Time) (consumed, error) {
 	once := idempotency{"credit", in.CustomerID, in.IdempotencyKey}
 	if answer, ok := s.answered[once].(consumed); ok {
 		return answer, nil
@@ -71,7 +77,7 @@ func (s *Server) consumeCredits(in consumption) (consumed, error) {
 	if wallet == nil {
 		return consumed{}, &apiError{codeNoCurrency, fmt.Sprintf("no credit %q", in.CurrencyID)}
 	}
-	s.use(wallet, value(wallet.used)+*in.Amount)
+	wallet.use(value(wallet.used)+*in.Amount, now)
 	answer := consumed{
 		Amount:     *in.Amount,
 		CurrencyID: in.CurrencyID,
@@ -91,10 +97,12 @@ func (s *Server) consumeCredits(in consumption) (consumed, error) {
 }
 
 // consumeCreditsAsync consumes at once. As the real API answers before it
-// consumes, what cannot be consumed is not an error.
+// consumes, what cannot be consumed is not an error. One tick serves all: a
+// thousand would carry the clock of everything else a second into the future.
 func (s *Server) consumeCreditsAsync(in consumptionsInput) (any, error) {
+	now := s.clock.tick()
 	for _, c := range in.Consumptions {
-		_, _ = s.consumeCredits(c) // nobody waits for the outcome
+		_, _ = s.consume(c, now) // nobody waits for the outcome
 	}
 	return nil, nil
 }

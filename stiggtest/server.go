@@ -2,6 +2,7 @@ package stiggtest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -67,7 +68,7 @@ func New(t T) *Server {
 // Start starts a server for a program that is not a test. Close it when done.
 // The error is that of listening on a local port.
 func Start() (*Server, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("stiggtest: %w", err)
 	}

@@ -28,18 +28,24 @@ type account struct {
 // clock gives each change a time of its own, in whole milliseconds.
 type clock struct{ last time.Time }
 
-// tick returns the present, or a millisecond after the latest tick or after
-// the given time if that is later.
-func (c *clock) tick(after time.Time) time.Time {
+// tick returns the present, or a millisecond after the latest tick if that is
+// later.
+func (c *clock) tick() time.Time {
 	t := time.Now().UTC().Truncate(time.Millisecond)
 	if !t.After(c.last) {
 		t = c.last.Add(time.Millisecond)
 	}
 	c.last = t
-	if !t.After(after) {
-		t = after.UTC().Truncate(time.Millisecond).Add(time.Millisecond)
-	}
 	return t
+}
+
+// later returns t, or a millisecond after previous, which a test may have set
+// in the future, if that is later.
+func later(t, previous time.Time) time.Time {
+	if t.After(previous) {
+		return t
+	}
+	return previous.UTC().Truncate(time.Millisecond).Add(time.Millisecond)
 }
 
 // SetEntitlements makes these the customer's entitlements, and the customer
@@ -56,16 +62,17 @@ func (s *Server) SetResourceEntitlements(customerID, resourceID string, es ...En
 	defer s.mu.Unlock()
 	before := s.customer(customerID).accounts[resourceID]
 	after := &account{}
+	now := s.clock.tick() // one change, one time
 	for _, e := range es {
 		var previous Entitlement
 		if p := before.find(e.isCredit, e.id); p != nil {
 			previous = *p
 		}
 		if e.entitlementUpdatedAt.IsZero() {
-			e.entitlementUpdatedAt = s.clock.tick(previous.entitlementUpdatedAt)
+			e.entitlementUpdatedAt = later(now, previous.entitlementUpdatedAt)
 		}
 		if e.used != nil && e.usageUpdatedAt.IsZero() {
-			e.usageUpdatedAt = s.clock.tick(previous.usageUpdatedAt)
+			e.usageUpdatedAt = later(now, previous.usageUpdatedAt)
 		}
 		after.entitlements = append(after.entitlements, &e)
 	}
@@ -112,7 +119,7 @@ func (s *Server) SetResourceUsage(customerID, resourceID, featureID string, used
 	if e == nil || !e.tracksUsage {
 		return fmt.Errorf("stiggtest: customer %q resource %q has no metered feature %q", customerID, resourceID, featureID)
 	}
-	s.use(e, used)
+	e.use(used, s.clock.tick())
 	return nil
 }
 
@@ -130,16 +137,17 @@ func (s *Server) SetResourceBalance(customerID, resourceID, currencyID string, g
 	if e == nil {
 		return fmt.Errorf("stiggtest: customer %q resource %q has no credit %q", customerID, resourceID, currencyID)
 	}
+	now := s.clock.tick()
 	e.limit = &granted
-	e.entitlementUpdatedAt = s.clock.tick(e.entitlementUpdatedAt)
-	s.use(e, consumed)
+	e.entitlementUpdatedAt = later(now, e.entitlementUpdatedAt)
+	e.use(consumed, now)
 	return nil
 }
 
-// use sets an entitlement's usage and advances its time. It needs the lock.
-func (s *Server) use(e *Entitlement, used float64) {
+// use sets the usage, which changed at the time now.
+func (e *Entitlement) use(used float64, now time.Time) {
 	e.used = &used
-	e.usageUpdatedAt = s.clock.tick(e.usageUpdatedAt)
+	e.usageUpdatedAt = later(now, e.usageUpdatedAt)
 }
 
 // customer returns the customer, made known if it was not. It needs the lock.

@@ -83,7 +83,9 @@ func times(t *testing.T, s wireState, id string) (definition, usage time.Time) {
 
 func TestChangesAdvanceTheirTime(t *testing.T) {
 	api := stiggtest.New(t)
-	set := func() { api.SetEntitlements("acme", stiggtest.Metered("calls", 10, 1), stiggtest.Credit("tokens", 10, 1)) }
+	set := func() {
+		api.SetEntitlements("acme", stiggtest.Metered("calls", 10, 1), stiggtest.Credit("tokens", 10, 1))
+	}
 	set()
 	for i := range 20 {
 		definition, usage := times(t, state(t, api, "acme"), "calls")
@@ -123,6 +125,22 @@ func TestChangesAdvanceFutureTimes(t *testing.T) {
 	require.Equal(t, future.Add(2*time.Millisecond), usage)
 	_, usage = times(t, state(t, api, "acme"), "other")
 	require.WithinDuration(t, time.Now(), usage, time.Minute)
+}
+
+// One change has one time, so that many entitlements do not carry the clock
+// into the future.
+func TestOneChangeHasOneTime(t *testing.T) {
+	api := stiggtest.New(t)
+	var es []stiggtest.Entitlement
+	for i := range 5000 {
+		es = append(es, stiggtest.Credit(fmt.Sprint(i), 1, 0))
+	}
+	api.SetEntitlements("acme", es...)
+	s := state(t, api, "acme")
+	first, usage := times(t, s, "0")
+	require.Equal(t, first, usage)
+	last, _ := times(t, s, "4999")
+	require.Equal(t, first, last)
 }
 
 func TestRawBodyOnBothAPIs(t *testing.T) {

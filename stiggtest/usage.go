@@ -143,8 +143,8 @@ func (s *Server) measure(m measurement) measured {
 	}
 	a := s.account(m.CustomerID, m.resource())
 	e := a.find(false, m.FeatureID)
-	used := m.increase(e)
-	s.use(e, value(e.used)+used)
+	used, now := m.increase(e), s.clock.tick()
+	e.use(value(e.used)+used, now)
 	answer := measured{
 		ID:               s.nextID(),
 		FeatureID:        m.FeatureID,
@@ -158,7 +158,7 @@ func (s *Server) measure(m measurement) measured {
 	}
 	if wallet := a.wallet(e); wallet != nil {
 		cost := e.rate.Cost(used)
-		s.use(wallet, value(wallet.used)+cost)
+		wallet.use(value(wallet.used)+cost, now)
 		answer.Credit = &creditEffect{
 			CurrencyID:     wallet.id,
 			Consumed:       cost,

@@ -77,12 +77,13 @@ type AutoRecharge struct {
 func (s *Server) SetCreditGrants(customerID string, grants ...Grant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.clock.tick()
 	grants = slices.Clone(grants)
 	for i := range grants {
 		g := &grants[i]
 		g.Type = defaultTo(g.Type, "PAID")
 		g.Status = defaultTo(g.Status, "ACTIVE")
-		g.CreatedAt = s.timeOr(g.CreatedAt)
+		g.CreatedAt = defaultTo(g.CreatedAt, now)
 		g.UpdatedAt = defaultTo(g.UpdatedAt, g.CreatedAt)
 		g.EffectiveAt = defaultTo(g.EffectiveAt, g.CreatedAt)
 		g.Metadata = maps.Clone(g.Metadata)
@@ -95,10 +96,11 @@ func (s *Server) SetCreditGrants(customerID string, grants ...Grant) {
 func (s *Server) SetCreditLedger(customerID string, events ...LedgerEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.clock.tick()
 	events = slices.Clone(events)
 	for i := range events {
 		events[i].Type = defaultTo(events[i].Type, "CREDITS_CONSUMED")
-		events[i].Time = s.timeOr(events[i].Time)
+		events[i].Time = defaultTo(events[i].Time, now)
 	}
 	s.customer(customerID).ledger = events
 }
@@ -122,14 +124,7 @@ func (s *Server) SetAutoRecharge(customerID string, settings ...AutoRecharge) {
 	s.customer(customerID).recharge = slices.Clone(settings)
 }
 
-// timeOr returns the time, or the present if it is zero. It needs the lock.
-func (s *Server) timeOr(t time.Time) time.Time {
-	if t.IsZero() {
-		return s.clock.tick(time.Time{})
-	}
-	return t
-}
-
+// defaultTo returns v, or otherwise if v is zero.
 func defaultTo[V comparable](v, otherwise V) V {
 	var zero V
 	if v == zero {

@@ -157,8 +157,11 @@ func (s *stream) deliver(seg segment) bool {
 		return true
 	}
 	data, more := s.spoil(l, seg.data)
+	// Counted before the receiver can have seen them, so that who has an
+	// answer finds all of it in the numbers.
+	s.bytes.Add(int64(len(data)))
 	n, err := s.to.Write(data)
-	s.bytes.Add(int64(n))
+	s.bytes.Add(int64(n - len(data)))
 	return err == nil && more
 }
 

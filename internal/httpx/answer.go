@@ -92,7 +92,7 @@ func (c *Client) describe(op string, status int, list []json.RawMessage, kind er
 			err.TraceID = e.extension("traceId")
 		}
 	}
-	if kind == apierr.ErrRejected {
+	if errors.Is(kind, apierr.ErrRejected) {
 		err.Kind = kindOfCode(err.Code)
 	}
 	return err

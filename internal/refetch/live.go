@@ -27,6 +27,17 @@ func (l *Live) Find(ref cache.Ref) *entitlements.Record {
 	return nil
 }
 
+// ChangedAt is when the list of entitlements changed: the first time that one
+// of them carries; zero if none does.
+func (l *Live) ChangedAt() time.Time {
+	for i := range l.State.Records {
+		if at := l.State.Records[i].Definition.UpdatedAt; !at.IsZero() {
+			return at
+		}
+	}
+	return time.Time{}
+}
+
 // withoutUsage names the entitlements that have a usage and came without one.
 func (l *Live) withoutUsage() map[cache.Ref]struct{} {
 	var refs map[cache.Ref]struct{}

@@ -106,8 +106,7 @@ func (s *summary) pkg(e event, key string) {
 				s.show(k)
 			}
 		}
-		s.show(key)
-		s.printf("FAIL %s %.1fs\n", e.Package, e.Elapsed)
+		s.show(key) // ends with go test's own FAIL line
 	}
 	for k := range s.output {
 		if strings.HasPrefix(k, e.Package+" ") {

@@ -15,7 +15,8 @@ func TestSummary(t *testing.T) {
 `
 		pkgPass = `{"Action":"pass","Package":"p","Elapsed":1.25}
 `
-		pkgFail = `{"Action":"fail","Package":"p","Elapsed":1.25}
+		pkgFail = `{"Action":"output","Package":"p","Output":"FAIL\tp\t1.250s\n"}
+{"Action":"fail","Package":"p","Elapsed":1.25}
 `
 	)
 	tests := map[string]struct {
@@ -25,8 +26,8 @@ func TestSummary(t *testing.T) {
 		well bool
 	}{
 		"all pass":   {in: pass + pkgPass, ok: true, well: true, want: "ok   p 1.2s\n1 passed, 0 failed\n"},
-		"one fails":  {in: pass + fail + pkgFail, want: "loud\nFAIL p 1.2s\n1 passed, 1 failed\n"},
-		"fail alone": {in: pass + fail + pkgFail, ok: true, want: "loud\nFAIL p 1.2s\n1 passed, 1 failed\n"},
+		"one fails":  {in: pass + fail + pkgFail, want: "loud\nFAIL\tp\t1.250s\n1 passed, 1 failed\n"},
+		"fail alone": {in: pass + fail + pkgFail, ok: true, want: "loud\nFAIL\tp\t1.250s\n1 passed, 1 failed\n"},
 		"skipped": {
 			in: pass + `{"Action":"skip","Package":"p","Test":"TestC"}` + "\n" + pkgPass, ok: true, well: true,
 			want: "ok   p 1.2s\n1 passed, 0 failed, 1 skipped\n",
@@ -40,13 +41,14 @@ func TestSummary(t *testing.T) {
 			in: `{"ImportPath":"p","Action":"build-output","Output":"p.go:1: bad\n"}
 {"ImportPath":"p","Action":"build-fail"}
 {"Action":"output","Package":"p","Output":"FAIL p [build failed]\n"}
-` + pkgFail,
-			want: "p.go:1: bad\nFAIL p [build failed]\nFAIL p 1.2s\n0 passed, 1 failed\n",
+{"Action":"fail","Package":"p","Elapsed":0}
+`,
+			want: "p.go:1: bad\nFAIL p [build failed]\n0 passed, 1 failed\n",
 		},
 		"dies in a test": {
 			in: pass + `{"Action":"output","Package":"p","Test":"TestD","Output":"panic: oh\n"}
 ` + pkgFail,
-			want: "panic: oh\nFAIL p 1.2s\n1 passed, 1 failed\n",
+			want: "panic: oh\nFAIL\tp\t1.250s\n1 passed, 1 failed\n",
 		},
 		"go test fails without a word": {in: pass + pkgPass, want: "ok   p 1.2s\n1 passed, 1 failed\n"},
 		"no test":                      {in: "", ok: true, want: "no test ran\n0 passed, 1 failed\n"},
