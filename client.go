@@ -131,8 +131,8 @@ func (c *Client) onWritten(_ cache.Key, result cache.WriteResult, err error) {
 	if err != nil {
 		c.counters.writeFailures.Add(1)
 	}
-	c.counters.keysWritten.Add(uint64(result.Applied))
-	c.counters.keysSkipped.Add(uint64(result.Skipped))
+	c.counters.pairsWritten.Add(uint64(result.Applied))
+	c.counters.pairsSkipped.Add(uint64(result.Skipped))
 	c.report.written(err)
 }
 

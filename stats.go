@@ -21,8 +21,8 @@ type Stats struct {
 	FetchFailures    uint64 // such fetches that failed
 	Writes           uint64 // write-backs to Redis
 	WriteFailures    uint64 // write-backs that Redis did not take
-	KeysWritten      uint64 // keys written
-	KeysSkipped      uint64 // keys not written because Redis held something newer
+	PairsWritten     uint64 // values written, each with its timestamp
+	PairsSkipped     uint64 // values not written because Redis held something newer
 }
 
 // counters are the live form of Stats.
@@ -32,7 +32,7 @@ type counters struct {
 	invalidCalls, typeMismatches                       atomic.Uint64
 	unreadableValues, ambiguousChecks                  atomic.Uint64
 	fetches, fetchFailures                             atomic.Uint64
-	writes, writeFailures, keysWritten, keysSkipped    atomic.Uint64
+	writes, writeFailures, pairsWritten, pairsSkipped    atomic.Uint64
 }
 
 // Stats returns the counters. They are read one after the other, not all at
@@ -48,6 +48,6 @@ func (c *Client) Stats() Stats {
 		UnreadableValues: n.unreadableValues.Load(), AmbiguousChecks: n.ambiguousChecks.Load(),
 		Fetches: n.fetches.Load(), FetchFailures: n.fetchFailures.Load(),
 		Writes: n.writes.Load(), WriteFailures: n.writeFailures.Load(),
-		KeysWritten: n.keysWritten.Load(), KeysSkipped: n.keysSkipped.Load(),
+		PairsWritten: n.pairsWritten.Load(), PairsSkipped: n.pairsSkipped.Load(),
 	}
 }

@@ -40,8 +40,8 @@ type WriteOptions struct {
 
 // WriteResult says what became of a write.
 type WriteResult struct {
-	Applied int // keys written
-	Skipped int // keys that hold something newer
+	Applied int // values written, each with its timestamp
+	Skipped int // values not written because Redis holds something newer
 	// ValueTime is the timestamp of the customer value after the write;
 	// NoTimestamp if there is none.
 	ValueTime int64
