@@ -99,13 +99,13 @@ func (c *Client) connect() {
 		c.health = health.New(health.Config{
 			Probe:        func(ctx context.Context) error { return c.redis.Ping(ctx).Err() },
 			ProbeTimeout: r.Timeout, Interval: probeInterval, Threshold: redisThreshold,
-			OnLost: c.report.redisLost, OnBack: c.report.redisBack,
+			OnLost: c.onRedisLost, OnBack: c.onRedisBack,
 		})
 	}
 	c.refetch = refetch.New(refetch.Config{
 		Fetch: c.fetch, Store: c.store, StoreUp: c.redisUp,
 		Timeout: c.config.EntitlementsTimeout, HoldFor: outageTTL,
-		OnFetched: c.onFetched, OnWritten: c.onWritten,
+		Alone: c.config.Redis != nil && c.config.Redis.DisableDistributedFetch, OnEvent: c.onRefetch,
 	})
 }
 
@@ -117,24 +117,6 @@ func newHTTPClient() *http.Client {
 }
 
 func (c *Client) redisUp() bool { return c.health != nil && c.health.Up() }
-
-func (c *Client) onFetched(_ cache.Key, err error) {
-	c.counters.fetches.Add(1)
-	if err != nil {
-		c.counters.fetchFailures.Add(1)
-	}
-	c.report.fetched(err)
-}
-
-func (c *Client) onWritten(_ cache.Key, result cache.WriteResult, err error) {
-	c.counters.writes.Add(1)
-	if err != nil {
-		c.counters.writeFailures.Add(1)
-	}
-	c.counters.pairsWritten.Add(uint64(result.Applied))
-	c.counters.pairsSkipped.Add(uint64(result.Skipped))
-	c.report.written(err)
-}
 
 // fetch asks the Edge API, then GraphQL if the Edge API failed in a way that
 // says nothing about the question.
@@ -194,7 +176,6 @@ func (c *Client) ReloadEntitlements(ctx context.Context, customerID, resourceID 
 	}
 	return c.refetch.Reload(ctx, key(customerID, resourceID), func(ctx context.Context, k cache.Key) (entitlements.State, entitlements.Source, error) {
 		state, err := c.graphql.EntitlementsState(ctx, k.CustomerID, k.ResourceID)
-		c.onFetched(k, err)
 		return state, SourceGraphQL, err
 	})
 }

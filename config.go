@@ -58,6 +58,10 @@ type Config struct {
 	// Logger is told of changes: Redis lost and back, the API lost and back, a
 	// value that cannot be read. Default slog.Default().
 	Logger *slog.Logger
+
+	// Observer is told of everything that happens, for metrics and traces; nil
+	// costs nothing. See Event.
+	Observer func(Event)
 }
 
 // RedisConfig says how to reach the persistent cache.
@@ -99,6 +103,10 @@ type RedisConfig struct {
 	// take it, so that an outage of Redis does not become a request to the API
 	// for every check. Default 5 s; negative: not at all.
 	OutageTTL time.Duration
+	// DisableDistributedFetch makes every process fetch for itself. Default:
+	// of all processes that share the Redis one fetches a customer, and the
+	// others wait for it.
+	DisableDistributedFetch bool
 }
 
 const (

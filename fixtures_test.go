@@ -188,7 +188,9 @@ func TestWritesWhatTheOtherProgramsWrite(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal(fixture(t, "redis-cache-store-1.29.json"), &dump))
 	rdb := server.Client()
-	eventually(t, func() bool { return rdb.DBSize(background()).Val() == int64(len(dump)) && 2*client.Stats().PairsWritten >= uint64(len(dump)) }, "write-back")
+	eventually(t, func() bool {
+		return rdb.DBSize(background()).Val() == int64(len(dump)) && 2*client.Stats().PairsWritten >= uint64(len(dump))
+	}, "write-back")
 
 	var wantKeys []string
 	for _, entry := range dump {

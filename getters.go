@@ -20,7 +20,7 @@ func (c *Client) GetBooleanEntitlement(ctx context.Context, q BooleanQuery) (Boo
 			return answer, err
 		}
 	}
-	return entitlements.FallbackBoolean(q.FeatureID, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found)), err
+	return entitlements.FallbackBoolean(q.FeatureID, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found, err)), err
 }
 
 // GetNumericEntitlement answers with the value of a configuration feature.
@@ -33,7 +33,7 @@ func (c *Client) GetNumericEntitlement(ctx context.Context, q NumericQuery) (Num
 			return answer, err
 		}
 	}
-	return entitlements.FallbackNumeric(q.FeatureID, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found)), err
+	return entitlements.FallbackNumeric(q.FeatureID, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found, err)), err
 }
 
 // GetEnumEntitlement answers whether all requested values of a feature are
@@ -46,7 +46,7 @@ func (c *Client) GetEnumEntitlement(ctx context.Context, q EnumQuery) (EnumEntit
 			return answer, err
 		}
 	}
-	return entitlements.FallbackEnum(q.FeatureID, q.RequestedValues, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found)), err
+	return entitlements.FallbackEnum(q.FeatureID, q.RequestedValues, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found, err)), err
 }
 
 // GetMeteredEntitlement answers whether some more usage of a metered feature is
@@ -60,7 +60,7 @@ func (c *Client) GetMeteredEntitlement(ctx context.Context, q MeteredQuery) (Met
 			return answer, err
 		}
 	}
-	return entitlements.FallbackMetered(q.FeatureID, q.RequestedUsage, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found)), err
+	return entitlements.FallbackMetered(q.FeatureID, q.RequestedUsage, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found, err)), err
 }
 
 // GetCreditEntitlement answers whether a wallet covers some consumption, and
@@ -73,7 +73,7 @@ func (c *Client) GetCreditEntitlement(ctx context.Context, q CreditQuery) (Credi
 			return answer, err
 		}
 	}
-	return entitlements.FallbackCredit(q.CurrencyID, q.RequestedUsage, c.creditFallback(q.CurrencyID, q.Fallback), c.fallbackReason(found)), err
+	return entitlements.FallbackCredit(q.CurrencyID, q.RequestedUsage, c.creditFallback(q.CurrencyID, q.Fallback), c.fallbackReason(found, err)), err
 }
 
 // GetEntitlement answers for a feature or a credit of any kind. Errors are as
@@ -97,7 +97,7 @@ func (c *Client) GetEntitlement(ctx context.Context, q EntitlementQuery) (Entitl
 		}
 	}
 	return entitlements.FallbackEntitlement(q.FeatureID, q.CurrencyID, request,
-		c.fallback(q.FeatureID, q.Fallback), c.creditFallback(q.CurrencyID, q.CreditFallback), c.fallbackReason(false)), err
+		c.fallback(q.FeatureID, q.Fallback), c.creditFallback(q.CurrencyID, q.CreditFallback), c.fallbackReason(false, err)), err
 }
 
 // check is a question for one entitlement.
@@ -153,11 +153,16 @@ func (c *Client) creditFallback(currencyID string, own *CreditFallback) *CreditF
 
 // fallbackReason is why a denying fallback denies: nobody answered, or, where
 // facts were found, the feature is of another type than was asked for.
-func (c *Client) fallbackReason(found bool) AccessDeniedReason {
+func (c *Client) fallbackReason(found bool, err error) AccessDeniedReason {
 	if found {
 		c.counters.typeMismatches.Add(1)
 		return FeatureTypeMismatch
 	}
-	c.counters.fallbacks.Add(1)
+	c.countFallback(err)
 	return Unknown
+}
+
+func (c *Client) countFallback(err error) {
+	c.counters.fallbacks.Add(1)
+	c.observe(Event{Type: EventFallback, Err: err})
 }

@@ -22,25 +22,43 @@ func (c *Client) lookup(ctx context.Context, k cache.Key, ref cache.Ref, withUsa
 	if err := c.usable(); err != nil {
 		return false, err
 	}
-	if c.redisUp() && !k.Ambiguous() {
-		began := time.Now()
-		var r cache.Reading
-		err := c.store.Read(ctx, k, ref, withUsage, &r)
-		if err == nil {
-			c.health.Succeeded()
-			return c.judge(ctx, k, ref, &r, f)
-		}
+	if !c.redisUp() || k.Ambiguous() {
+		c.bypassed(k)
+		return c.askWithout(ctx, k, ref, nil, f)
+	}
+	began := time.Now()
+	var r cache.Reading
+	if err := c.store.Read(ctx, k, ref, withUsage, &r); err != nil {
 		if ended := c.redisFailed(ctx, began, err); ended != nil {
 			return false, ended
 		}
-		return c.ask(ctx, k, ref, nil, err, f)
+		return c.askWithout(ctx, k, ref, err, f)
 	}
-	c.bypassed(k)
-	return c.ask(ctx, k, ref, nil, nil, f)
+	c.health.Succeeded()
+	switch verdict, err := c.judge(k, ref, &r, began); verdict {
+	case hit:
+		c.hit(SourceRedis, k)
+		*f = r.Facts
+		return true, nil
+	case outdated:
+		*f = r.Facts
+		return true, c.stale(f, err)
+	}
+	c.miss(k, r.Faults)
+	return c.askWith(ctx, k, ref, withUsage, r, f)
 }
 
-// judge answers from a reading if it is a hit, else asks the API.
-func (c *Client) judge(ctx context.Context, k cache.Key, ref cache.Ref, r *cache.Reading, f *entitlements.Facts) (found bool, err error) {
+// verdict is what a reading is good for.
+type verdict uint8
+
+const (
+	miss     verdict = iota // the API is to be asked
+	hit                     // the answer
+	outdated                // something in it has ended, and the API was asked a moment ago and failed
+)
+
+// judge tells what a reading of one entitlement is good for.
+func (c *Client) judge(k cache.Key, ref cache.Ref, r *cache.Reading, now time.Time) (verdict, error) {
 	faults := r.Faults
 	if faults != 0 {
 		if faults&cache.Unreadable != 0 {
@@ -49,23 +67,25 @@ func (c *Client) judge(ctx context.Context, k cache.Key, ref cache.Ref, r *cache
 		}
 		faults = c.refetch.Remaining(k, faults, r.Times, ref, walletRef(&r.Facts))
 	}
-	if faults == 0 {
-		ended := factsEnded(&r.Facts, time.Now())
-		var stands bool
-		if ended {
-			if stands, err = c.refetch.Expired(k, time.Now()); err != nil {
-				*f = r.Facts
-				return true, c.stale(f, err)
-			}
-		}
-		if !ended || stands {
-			c.counters.redisHits.Add(1)
-			*f = r.Facts
-			return true, nil
-		}
+	if faults != 0 {
+		return miss, nil
 	}
-	c.counters.redisMisses.Add(1)
-	return c.ask(ctx, k, ref, r, nil, f)
+	if !factsEnded(&r.Facts, now) {
+		return hit, nil
+	}
+	return c.judgeEnded(k, now)
+}
+
+// judgeEnded tells what a reading is good for in which something has ended.
+func (c *Client) judgeEnded(k cache.Key, now time.Time) (verdict, error) {
+	stands, err := c.refetch.Expired(k, now)
+	switch {
+	case err != nil:
+		return outdated, err
+	case stands:
+		return hit, nil
+	}
+	return miss, nil
 }
 
 // factsEnded reports whether something that an answer depends on has ended: the
@@ -92,6 +112,7 @@ func (c *Client) redisFailed(ctx context.Context, began time.Time, err error) er
 	ended := ctx.Err()
 	if ended == nil || errors.Is(ended, context.DeadlineExceeded) && time.Since(began) >= slowWait {
 		c.counters.redisErrors.Add(1)
+		c.observe(Event{Type: EventRedisFailed, Err: err})
 		c.health.Failed(err)
 	}
 	if ended != nil {
@@ -109,51 +130,85 @@ func (c *Client) bypassed(k cache.Key) {
 	if k.Ambiguous() {
 		c.counters.ambiguousChecks.Add(1)
 		c.report.ambiguous(k)
+		c.observe(Event{Type: EventAmbiguousID, CustomerID: k.CustomerID, ResourceID: k.ResourceID})
 	}
 }
 
-// ask answers from what is held in process, else from the API, else from what
-// was read although it is out of date. r is what Redis holds, nil if it was
-// not asked or did not answer; redisErr is why.
-func (c *Client) ask(ctx context.Context, k cache.Key, ref cache.Ref, r *cache.Reading, redisErr error, f *entitlements.Facts) (found bool, err error) {
-	live, source, err := c.live(ctx, k, cause(k, r))
+// askWithout answers without anything from Redis, which was not asked, or did
+// not answer because of redisErr.
+func (c *Client) askWithout(ctx context.Context, k cache.Key, ref cache.Ref, redisErr error, f *entitlements.Facts) (found bool, err error) {
+	live, source, err := c.live(ctx, k, refetch.Cause{Times: refetch.NoTimes, Direct: true})
+	if err != nil {
+		return false, withRedis(err, redisErr)
+	}
+	liveFacts(live, ref, source, f)
+	return true, nil
+}
+
+// askWith answers where Redis misses: from what is held in process, from the
+// API, or, if another process asks the API meanwhile, from Redis after all; if
+// nothing better can be had, from what was read although it is out of date.
+func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUsage bool, r cache.Reading, f *entitlements.Facts) (found bool, err error) {
+	why := refetch.Cause{
+		Faults: r.Faults, Times: r.Times, Damaged: r.Damaged, WithGlobal: withGlobal(k, r.Faults),
+		Look: func(ctx context.Context) bool {
+			var again cache.Reading
+			if c.store.Read(ctx, k, ref, withUsage, &again) != nil {
+				return false
+			}
+			v, _ := c.judge(k, ref, &again, time.Now())
+			return v == hit
+		},
+	}
+	live, source, err := c.live(ctx, k, why)
+	if err == nil && live == nil {
+		var again cache.Reading
+		if c.store.Read(ctx, k, ref, withUsage, &again) == nil {
+			if v, _ := c.judge(k, ref, &again, time.Now()); v == hit {
+				c.hit(SourceRedis, k)
+				*f = again.Facts
+				return true, nil
+			}
+			r, why.Times, why.Damaged = again, again.Times, again.Damaged
+		}
+		why.Direct = true
+		live, source, err = c.live(ctx, k, why)
+	}
 	if err == nil {
 		liveFacts(live, ref, source, f)
-		if r != nil {
-			keepNewerUsage(f, &r.Facts)
-		}
+		keepNewerUsage(f, &r.Facts)
 		return true, nil
 	}
-	if redisErr != nil {
-		err = fmt.Errorf("%w (redis: %w)", err, redisErr)
-	}
-	if r != nil && r.Faults.Usable() {
+	if r.Faults.Usable() {
 		*f = r.Facts
 		return true, c.stale(f, err)
 	}
 	return false, err
 }
 
-// live gives the answer that is held in process, else asks the API.
-func (c *Client) live(ctx context.Context, k cache.Key, why refetch.Cause) (*refetch.Live, entitlements.Source, error) {
+func withRedis(err, redisErr error) error {
+	if redisErr == nil {
+		return err
+	}
+	return fmt.Errorf("%w (redis: %w)", err, redisErr)
+}
+
+// live gives the answer that is held in process, else asks the API. Neither
+// answer nor error mean that Redis has it meanwhile.
+func (c *Client) live(ctx context.Context, k cache.Key, why refetch.Cause) (*refetch.Live, Source, error) {
 	if held := c.refetch.Held(k); held != nil {
-		c.counters.memoryHits.Add(1)
+		c.hit(SourceMemory, k)
 		return held, SourceMemory, nil
 	}
 	live, err := c.refetch.Get(ctx, k, why)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, "", fmt.Errorf("stigg: %w", err)
+	case live == nil:
+		return nil, "", nil
 	}
 	c.counters.liveAnswers.Add(1)
 	return live, live.Source, nil
-}
-
-// cause says why k is fetched, given what was read of it.
-func cause(k cache.Key, r *cache.Reading) refetch.Cause {
-	if r == nil {
-		return refetch.Cause{Times: refetch.NoTimes}
-	}
-	return refetch.Cause{Times: r.Times, Damaged: r.Damaged, WithGlobal: withGlobal(k, r.Faults)}
 }
 
 // withGlobal reports whether a resource's global customer is to be fetched
@@ -166,6 +221,7 @@ func withGlobal(k cache.Key, faults cache.Faults) bool {
 func (c *Client) stale(f *entitlements.Facts, err error) error {
 	f.Stale = true
 	c.counters.staleAnswers.Add(1)
+	c.observe(Event{Type: EventStale, Err: err})
 	return err
 }
 

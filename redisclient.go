@@ -21,7 +21,7 @@ func newRedisClient(r RedisConfig) redis.UniversalClient {
 			MasterName: r.MasterName, SentinelAddrs: r.Addrs,
 			DB: r.DB, Username: r.Username, Password: r.Password, TLSConfig: r.TLS,
 			DialTimeout: r.Timeout, ReadTimeout: r.Timeout, WriteTimeout: r.Timeout, PoolTimeout: r.Timeout,
-			ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, Dialer: dial,
+			ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, Dialer: dial, Protocol: protocol,
 			DisableIdentity: true,
 		})
 	}
@@ -30,7 +30,7 @@ func newRedisClient(r RedisConfig) redis.UniversalClient {
 			Addrs:    r.Addrs,
 			Username: r.Username, Password: r.Password, TLSConfig: r.TLS,
 			DialTimeout: r.Timeout, ReadTimeout: r.Timeout, WriteTimeout: r.Timeout, PoolTimeout: r.Timeout,
-			ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, Dialer: dial,
+			ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, Dialer: dial, Protocol: protocol,
 			DisableIdentity: true, MaintNotificationsConfig: noMaintNotifications(),
 		})
 	}
@@ -38,10 +38,14 @@ func newRedisClient(r RedisConfig) redis.UniversalClient {
 		Addr: net.JoinHostPort(r.Host, strconv.Itoa(r.Port)),
 		DB:   r.DB, Username: r.Username, Password: r.Password, TLSConfig: r.TLS,
 		DialTimeout: r.Timeout, ReadTimeout: r.Timeout, WriteTimeout: r.Timeout, PoolTimeout: r.Timeout,
-		ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, Dialer: dial,
+		ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, Dialer: dial, Protocol: protocol,
 		DisableIdentity: true, MaintNotificationsConfig: noMaintNotifications(),
 	})
 }
+
+// protocol is RESP2: nothing that is asked here needs RESP3, whose replies
+// go-redis searches for push messages.
+const protocol = 2
 
 func noMaintNotifications() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}

@@ -3,7 +3,6 @@ package stigg
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -22,7 +21,7 @@ func (c *Client) GetEntitlements(ctx context.Context, customerID, resourceID str
 	}
 	state, found, err := c.state(ctx, key(customerID, resourceID))
 	if !found {
-		c.counters.fallbacks.Add(1)
+		c.countFallback(err)
 		return c.fallbackState(), err
 	}
 	return state.answer(time.Now()), err
@@ -43,7 +42,7 @@ func (c *Client) state(ctx context.Context, k cache.Key) (s knownState, found bo
 	}
 	if !c.redisUp() || k.Ambiguous() {
 		c.bypassed(k)
-		return c.askState(ctx, k, nil, nil)
+		return c.askStateWithout(ctx, k, nil)
 	}
 	began := time.Now()
 	r, err := c.store.ReadState(ctx, k)
@@ -51,30 +50,35 @@ func (c *Client) state(ctx context.Context, k cache.Key) (s knownState, found bo
 		if ended := c.redisFailed(ctx, began, err); ended != nil {
 			return s, false, ended
 		}
-		return c.askState(ctx, k, nil, err)
+		return c.askStateWithout(ctx, k, err)
 	}
 	c.health.Succeeded()
+	switch verdict, err := c.judgeState(k, r, began); verdict {
+	case hit:
+		c.hit(SourceRedis, k)
+		return readState(r), true, nil
+	case outdated:
+		return c.staleState(r, err), true, err
+	}
+	c.miss(k, r.Faults)
+	return c.askStateWith(ctx, k, r)
+}
+
+// judgeState tells what a reading of a whole customer or resource is good for.
+func (c *Client) judgeState(k cache.Key, r *cache.StateReading, now time.Time) (verdict, error) {
 	if r.Faults&cache.Unreadable != 0 {
 		c.counters.unreadableValues.Add(1)
 		c.report.unreadable(k, r.Faults)
 	}
-	if c.remainingState(k, r) == 0 {
-		ended := slices.ContainsFunc(r.Entitlements, func(e cache.CachedEntitlement) bool {
-			return definitionEnded(e.Definition, e.Usage, time.Now())
-		})
-		var stands bool
-		if ended {
-			if stands, err = c.refetch.Expired(k, time.Now()); err != nil {
-				return c.staleState(r), true, err
-			}
-		}
-		if !ended || stands {
-			c.counters.redisHits.Add(1)
-			return readState(r), true, nil
+	if c.remainingState(k, r) != 0 {
+		return miss, nil
+	}
+	for i := range r.Entitlements {
+		if e := &r.Entitlements[i]; definitionEnded(e.Definition, e.Usage, now) {
+			return c.judgeEnded(k, now)
 		}
 	}
-	c.counters.redisMisses.Add(1)
-	return c.askState(ctx, k, r, nil)
+	return hit, nil
 }
 
 // remainingState takes off the faults of a reading that the last live fetch
@@ -96,29 +100,53 @@ func readState(r *cache.StateReading) knownState {
 	return knownState{entitlements: r.Entitlements, reason: r.DeniedReason, source: SourceRedis, dataTime: millisTime(r.Times.Value)}
 }
 
-func (c *Client) staleState(r *cache.StateReading) knownState {
+func (c *Client) staleState(r *cache.StateReading, err error) knownState {
 	c.counters.staleAnswers.Add(1)
+	c.observe(Event{Type: EventStale, Err: err})
 	s := readState(r)
 	s.stale = true
 	return s
 }
 
-// askState answers from what is held in process, else from the API, else from
-// what was read although it is out of date.
-func (c *Client) askState(ctx context.Context, k cache.Key, r *cache.StateReading, redisErr error) (s knownState, found bool, err error) {
-	why := refetch.Cause{Times: refetch.NoTimes}
-	if r != nil {
-		why = refetch.Cause{Times: r.Times, Damaged: r.Damaged, WithGlobal: withGlobal(k, r.Faults)}
+// askStateWithout answers without anything from Redis, as askWithout does.
+func (c *Client) askStateWithout(ctx context.Context, k cache.Key, redisErr error) (s knownState, found bool, err error) {
+	live, source, err := c.live(ctx, k, refetch.Cause{Times: refetch.NoTimes, Direct: true})
+	if err != nil {
+		return s, false, withRedis(err, redisErr)
+	}
+	return liveState(live, source, nil), true, nil
+}
+
+// askStateWith answers where Redis misses, as askWith does.
+func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateReading) (s knownState, found bool, err error) {
+	why := refetch.Cause{
+		Faults: r.Faults, Times: r.Times, Damaged: r.Damaged, WithGlobal: withGlobal(k, r.Faults),
+		Look: func(ctx context.Context) bool {
+			again, err := c.store.ReadState(ctx, k)
+			if err != nil {
+				return false
+			}
+			v, _ := c.judgeState(k, again, time.Now())
+			return v == hit
+		},
 	}
 	live, source, err := c.live(ctx, k, why)
+	if err == nil && live == nil {
+		if again, readErr := c.store.ReadState(ctx, k); readErr == nil {
+			if v, _ := c.judgeState(k, again, time.Now()); v == hit {
+				c.hit(SourceRedis, k)
+				return readState(again), true, nil
+			}
+			r, why.Times, why.Damaged = again, again.Times, again.Damaged
+		}
+		why.Direct = true
+		live, source, err = c.live(ctx, k, why)
+	}
 	if err == nil {
 		return liveState(live, source, r), true, nil
 	}
-	if redisErr != nil {
-		err = fmt.Errorf("%w (redis: %w)", err, redisErr)
-	}
-	if r != nil && r.Faults.Usable() {
-		return c.staleState(r), true, err
+	if r.Faults.Usable() {
+		return c.staleState(r, err), true, err
 	}
 	return s, false, err
 }

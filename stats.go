@@ -19,6 +19,7 @@ type Stats struct {
 	AmbiguousChecks  uint64 // checks with ids that could name another customer's keys
 	Fetches          uint64 // fetches of a customer or resource from the API
 	FetchFailures    uint64 // such fetches that failed
+	FleetWaits       uint64 // refetches that another process made, which this one waited for
 	Writes           uint64 // write-backs to Redis
 	WriteFailures    uint64 // write-backs that Redis did not take
 	PairsWritten     uint64 // values written, each with its timestamp
@@ -31,8 +32,8 @@ type counters struct {
 	memoryHits, liveAnswers, staleAnswers, fallbacks   atomic.Uint64
 	invalidCalls, typeMismatches                       atomic.Uint64
 	unreadableValues, ambiguousChecks                  atomic.Uint64
-	fetches, fetchFailures                             atomic.Uint64
-	writes, writeFailures, pairsWritten, pairsSkipped    atomic.Uint64
+	fetches, fetchFailures, fleetWaits                 atomic.Uint64
+	writes, writeFailures, pairsWritten, pairsSkipped  atomic.Uint64
 }
 
 // Stats returns the counters. They are read one after the other, not all at
@@ -46,7 +47,7 @@ func (c *Client) Stats() Stats {
 		StaleAnswers: n.staleAnswers.Load(), Fallbacks: n.fallbacks.Load(),
 		InvalidCalls: n.invalidCalls.Load(), TypeMismatches: n.typeMismatches.Load(),
 		UnreadableValues: n.unreadableValues.Load(), AmbiguousChecks: n.ambiguousChecks.Load(),
-		Fetches: n.fetches.Load(), FetchFailures: n.fetchFailures.Load(),
+		Fetches: n.fetches.Load(), FetchFailures: n.fetchFailures.Load(), FleetWaits: n.fleetWaits.Load(),
 		Writes: n.writes.Load(), WriteFailures: n.writeFailures.Load(),
 		PairsWritten: n.pairsWritten.Load(), PairsSkipped: n.pairsSkipped.Load(),
 	}

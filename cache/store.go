@@ -384,6 +384,24 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 	return r, nil
 }
 
+// ReadTimes reads the timestamps of k alone.
+func (s *Store) ReadTimes(ctx context.Context, k Key) (Times, error) {
+	keys := []string{TimestampKey(ValueKey(s.prefix, k))}
+	if k.ResourceID != "" {
+		keys = append(keys, TimestampKey(ValueKey(s.prefix, k.Customer())))
+	}
+	values, err := s.get(ctx, keys)
+	t := Times{Value: NoTimestamp, Global: NoTimestamp}
+	if err != nil {
+		return t, err
+	}
+	t.Value = timestampReply(values[0])
+	if k.ResourceID != "" {
+		t.Global = timestampReply(values[1])
+	}
+	return t, nil
+}
+
 // usageKeys names the usage and its timestamp of every entitlement that has one.
 func (s *Store) usageKeys(k Key, items []*item) []string {
 	keys := make([]string, 0, 2*len(items))

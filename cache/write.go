@@ -69,7 +69,7 @@ func (s *Store) WriteState(ctx context.Context, k Key, state entitlements.State,
 	// The lock ends by itself; its release is not worth failing a write that is done.
 	releaseCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	_ = lock.release(releaseCtx)
+	_ = lock.Release(releaseCtx)
 	return result, err
 }
 

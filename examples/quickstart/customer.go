@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,8 +14,12 @@ import (
 	stigg "github.com/stiggio/server-sdk-go"
 )
 
-// answerTimeout bounds each wait for an answer.
-const answerTimeout = 10 * time.Second
+const (
+	// keyTimeout bounds the wait for the API's word on the key.
+	keyTimeout = 3 * time.Second
+	// checkTimeout bounds each wait for an answer.
+	checkTimeout = 5 * time.Second
+)
 
 // subject is what to show. Only customerID is needed.
 type subject struct{ customerID, featureID, currencyID string }
@@ -47,13 +52,11 @@ func showCustomer(ctx context.Context, w io.Writer, config stigg.Config, s subje
 	}
 	defer client.Close()
 
-	wait, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	if err := client.WaitForInitialization(wait); err != nil {
+	out.text("Redis at " + net.JoinHostPort(config.Redis.Host, strconv.Itoa(config.Redis.Port)) +
+		", keys beginning with " + config.Redis.EnvironmentPrefix + ":")
+	if err := out.apiKey(ctx, client); err != nil {
 		return err
 	}
-	out.text("The API key is right. Redis: " + net.JoinHostPort(config.Redis.Host, strconv.Itoa(config.Redis.Port)) +
-		", keys begin with " + config.Redis.EnvironmentPrefix + ":")
 	if s.customerID == "" {
 		out.text("Set STIGG_CUSTOMER_ID to see what a customer has.")
 		return out.err()
@@ -75,30 +78,46 @@ func showCustomer(ctx context.Context, w io.Writer, config stigg.Config, s subje
 	return out.err()
 }
 
+// apiKey waits for what the API says of the key. The error is that it refuses
+// it; an API that does not answer leaves Redis to ask.
+func (t *table) apiKey(ctx context.Context, client *stigg.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
+	defer cancel()
+	err := client.WaitForInitialization(ctx)
+	switch {
+	case err == nil:
+		t.text("The API accepts the key.")
+	case errors.Is(err, stigg.ErrUnauthenticated), errors.Is(err, stigg.ErrForbidden):
+		return err
+	default:
+		t.error(err)
+	}
+	return nil
+}
+
 // everything lists all that the customer is entitled to.
 func (t *table) everything(ctx context.Context, client *stigg.Client, customerID string) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	began := time.Now()
 	state, err := client.GetEntitlements(ctx, customerID, "")
-	if err != nil {
+	if state.IsFallback {
 		return err
 	}
-	t.printf("\nThe customer %s has %d entitlements (from %s, %.2f ms)", customerID, len(state.Entitlements),
-		state.Source, time.Since(began).Seconds()*1000)
+	took := time.Since(began)
+	t.section(fmt.Sprintf("%s has %d entitlements (source %s, %s).", customerID, len(state.Entitlements), state.Source, milliseconds(took)))
 	if state.AccessDeniedReason != "" {
-		t.printf(": %s", state.AccessDeniedReason)
+		t.note("denied: " + string(state.AccessDeniedReason))
 	}
-	t.printf("\n")
+	t.error(err)
 	for _, e := range state.Entitlements {
-		r := anyRow(e)
-		t.printf(rowFormat, cmp.Or(e.Feature.ID, e.Currency.ID), r.answer(), e.Kind, "")
+		t.row(cmp.Or(e.Feature.ID, e.Currency.ID), anyRow(e), string(e.Kind), "")
 	}
 	return nil
 }
 
 func anyCheck(ctx context.Context, client *stigg.Client, customerID, featureID, currencyID string) (row, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	e, err := client.GetEntitlement(ctx, stigg.EntitlementQuery{
 		CustomerID: customerID, FeatureID: featureID, CurrencyID: currencyID,

@@ -75,8 +75,8 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 		}
 	}
 
-	out.text("A Redis and a Stigg API of their own run in this process.")
-	out.text("The customer " + demoCustomer + " has sso, 98 of 100 exports used, and 800 of 5000 tokens left.")
+	out.text("A Redis and a Stigg API of their own run in this process. The customer")
+	out.text(demoCustomer + " has sso, used 98 of 100 exports, and has 800 of 5000 tokens left.")
 	out.heading()
 	out.check("sso, nothing is cached", sso)
 	if err := waitForWriteBack(ctx, client); err != nil {
@@ -88,17 +88,17 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 	out.check("spend 20 tokens", tokens(20))
 	out.check("spend 1000 tokens", tokens(1000))
 
-	out.text("Stigg's API goes away.")
+	out.section("Stigg's API goes away.")
 	api.Close()
 	out.check("spend 20 tokens", tokens(20))
 
-	out.text("Redis goes away too.")
+	out.section("Redis goes away too.")
 	redis.Close()
 	out.check("sso, no fallback given", sso)
-	out.check("20 tokens, fallback in the Config", tokens(20))
-	out.check("2 exports, fallback in the call", exports(2, &stigg.EntitlementFallback{HasAccess: true}))
+	out.check("20 tokens, fallback in Config", tokens(20))
+	out.check("2 exports, fallback in call", exports(2, &stigg.EntitlementFallback{HasAccess: true}))
 
-	out.text("Redis comes back; the client notices by itself.")
+	out.section("Redis comes back; the client notices by itself.")
 	if err := redis.Restart(); err != nil {
 		return err
 	}
@@ -106,6 +106,8 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	out.check("spend 20 tokens", tokens(20))
+
+	out.section("Next: README.md; your own customer with STIGG_SERVER_API_KEY and REDIS_HOST.")
 	return out.err()
 }
 

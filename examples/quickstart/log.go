@@ -15,7 +15,7 @@ type tableLog struct{ table *table }
 func (h *tableLog) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
 
 func (h *tableLog) Handle(_ context.Context, r slog.Record) error {
-	h.table.printf("    log: %s\n", r.Message)
+	h.table.note("log: " + r.Message)
 	return nil
 }
 

@@ -46,33 +46,35 @@ func usageDetail(used, limit float64, unlimited bool) string {
 	return number(used) + " of " + number(limit) + " used"
 }
 
-// answer is the row's text: yes or no, why not, how much.
+// answer is the row's text: yes or no, and how much.
 func (r row) answer() string {
-	parts := []string{"yes"}
-	if !r.hasAccess {
-		parts[0] = "no: " + string(r.reason)
+	text := "no"
+	if r.hasAccess {
+		text = "yes"
 	}
 	if r.detail != "" {
-		parts = append(parts, r.detail)
+		text += ", " + r.detail
 	}
-	return strings.Join(parts, ", ")
+	return text
 }
 
 func number(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 
 const (
-	rowFormat = "  %-34s %-46s %-9s %9s\n"
-	// errorIndent and errorWidth lay out errors under the row they belong to.
-	errorIndent = "      "
-	errorWidth  = 98
+	// rowFormat is a line of 78 columns: check, answer, source, time.
+	rowFormat = "  %-31s %-24s %-8s %10s"
+	// noteIndent and noteWidth lay out what is said under a row.
+	noteIndent = "      "
+	noteWidth  = 78
 )
 
-// table prints rows, and log lines between them. It is safe for concurrent
-// use, because a client logs from goroutines of its own.
+// table prints rows, one goroutine at a time. A client's log lines, which come
+// from goroutines of their own, can come between them.
 type table struct {
-	mu     sync.Mutex
-	w      io.Writer
-	failed error
+	mu        sync.Mutex
+	w         io.Writer
+	lastError string // the last error that was printed whole
+	failed    error
 }
 
 func newTable(w io.Writer) *table { return &table{w: w} }
@@ -94,31 +96,53 @@ func (t *table) printf(format string, args ...any) {
 
 func (t *table) text(line string) { t.printf("%s\n", line) }
 
-func (t *table) heading() { t.printf("\n"+rowFormat, "check", "answer", "source", "time") }
+// section begins a part in which something is different.
+func (t *table) section(line string) { t.printf("\n%s\n", line) }
 
-// check carries out one check and prints its answer, where it came from, how
-// long it took, and its error if there is one.
+func (t *table) heading() { t.printf("\n"+rowFormat+"\n", "check", "answer", "source", "time") }
+
+// check carries out one check and prints its answer, where it came from and
+// how long it took.
 func (t *table) check(what string, do func() (row, error)) {
 	began := time.Now()
 	r, err := do()
 	took := time.Since(began)
-	t.printf(rowFormat, what, r.answer(), r.source, fmt.Sprintf("%.2f ms", took.Seconds()*1000))
-	if err != nil {
-		t.printf("%s", wrap("error: "+err.Error()))
+	t.row(what, r, string(r.source), milliseconds(took))
+	t.error(err)
+}
+
+// row prints an answer, and under it why access is denied.
+func (t *table) row(what string, r row, source, took string) {
+	t.text(strings.TrimRight(fmt.Sprintf(rowFormat, what, r.answer(), source, took), " "))
+	if !r.hasAccess {
+		t.note("denied: " + string(r.reason))
 	}
 }
 
-// wrap breaks a long text into indented lines.
-func wrap(text string) string {
+// error prints an error, in short if it is the same as the last one.
+func (t *table) error(err error) {
+	switch {
+	case err == nil:
+	case err.Error() == t.lastError:
+		t.note("error: the same")
+	default:
+		t.lastError = err.Error()
+		t.note("error: " + t.lastError)
+	}
+}
+
+// note prints a text under a row, in as many lines as it takes.
+func (t *table) note(text string) {
 	var b strings.Builder
-	line := errorIndent
+	line := noteIndent
 	for word := range strings.FieldsSeq(text) {
-		if len(line)+len(word) > errorWidth && line != errorIndent {
+		if len(line)+len(word) > noteWidth && line != noteIndent {
 			b.WriteString(strings.TrimRight(line, " ") + "\n")
-			line = errorIndent + "  "
+			line = noteIndent + "  "
 		}
 		line += word + " "
 	}
-	b.WriteString(strings.TrimRight(line, " ") + "\n")
-	return b.String()
+	t.printf("%s%s\n", b.String(), strings.TrimRight(line, " "))
 }
+
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%.2f ms", d.Seconds()*1000) }

@@ -14,6 +14,7 @@ package refetch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -36,9 +37,10 @@ type Config struct {
 	// HoldFor is how long an answer is held in process that could not be
 	// written to Redis.
 	HoldFor time.Duration
-	// OnFetched and OnWritten are told how a fetch and a write-back ended.
-	OnFetched func(k cache.Key, err error)
-	OnWritten func(k cache.Key, result cache.WriteResult, err error)
+	// Alone says not to share fetches with other processes.
+	Alone bool
+	// OnEvent is told what happens; nil: nobody is.
+	OnEvent func(Event)
 }
 
 const (
@@ -55,10 +57,16 @@ const (
 
 // Cause says why a customer is fetched.
 type Cause struct {
+	Faults  cache.Faults    // what was wrong with the reading
 	Times   cache.Times     // what the reading saw
 	Damaged []cache.Damaged // what the reading could not read
 	// WithGlobal asks for the resource's global customer as well.
 	WithGlobal bool
+	// Direct asks the API in any case, not waiting for another process.
+	Direct bool
+	// Look reports whether the cache has meanwhile what was missing; nil: it
+	// is not looked at again.
+	Look func(context.Context) bool
 }
 
 // NoTimes are the times of a cause that comes from no reading.
@@ -66,39 +74,64 @@ var NoTimes = cache.Times{Value: unset, Global: unset}
 
 // Group runs fetches. It is safe for concurrent use.
 type Group struct {
-	config  Config
-	settled *settled
-	holds   *holds
+	config        Config
+	settled       *settled
+	holds         *holds
+	announcements *cache.Announcements // nil: fetches are not shared
 
-	base   context.Context
-	cancel context.CancelFunc
-	wait   sync.WaitGroup
+	base    context.Context
+	cancel  context.CancelFunc
+	closing chan struct{}
+	wait    sync.WaitGroup
 
 	mu      sync.Mutex
 	closed  bool
-	flights map[cache.Key]*flight
+	flights map[flightKey]*flight
+}
+
+// flightKey tells the flights that ask the API in any case from those that may
+// wait for another process.
+type flightKey struct {
+	cache.Key
+	direct bool
 }
 
 // flight is one fetch. It stays open until its answer is written back, so that
 // whoever comes in between gets the known answer.
 type flight struct {
 	done chan struct{} // closed when live and err are set
-	live *Live
+	live *Live         // nil without err: look at the cache, another process has fetched
 	err  error
-	// written are told the timestamp that the customer value has after the
-	// write-back; guarded by Group.mu.
-	written []func(valueTime int64)
+	// valueTime is the timestamp that the customer value has when the flight
+	// is over.
+	valueTime int64
+	// over are told valueTime; guarded by Group.mu.
+	over []func(valueTime int64)
+}
+
+// finish gives the outcome to everyone who waits.
+func (f *flight) finish(live *Live, err error) {
+	f.live, f.err = live, err
+	close(f.done)
 }
 
 // New makes a Group.
 func New(config Config) *Group {
-	g := &Group{config: config, settled: newSettled(), holds: newHolds(config.HoldFor), flights: make(map[cache.Key]*flight)}
+	g := &Group{
+		config: config, settled: newSettled(), holds: newHolds(config.HoldFor),
+		closing: make(chan struct{}), flights: make(map[flightKey]*flight),
+	}
 	g.base, g.cancel = context.WithCancel(context.Background())
+	if config.Store != nil && !config.Alone {
+		g.announcements = config.Store.NewAnnouncements()
+	}
 	return g
 }
 
-// Get fetches k, or joins the fetch of it that is under way, and waits for the
-// answer as long as ctx allows.
+// Get fetches k, or joins the fetch of it that is under way here or in another
+// process, and waits for the answer as long as ctx allows. No answer and no
+// error mean that another process has fetched it: look at the cache, and if it
+// still misses, ask again with Cause.Direct.
 func (g *Group) Get(ctx context.Context, k cache.Key, cause Cause) (*Live, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -117,28 +150,55 @@ func (g *Group) Get(ctx context.Context, k cache.Key, cause Cause) (*Live, error
 
 // join returns the flight for k, which it starts if there is none.
 func (g *Group) join(k cache.Key, cause Cause) (*flight, error) {
+	f, joined, err := g.joinOrStart(k, cause)
+	switch {
+	case err != nil && !errors.Is(err, apierr.ErrClosed):
+		g.event(Event{Kind: Repeated, Key: k, Err: err})
+	case err == nil && joined:
+		g.event(Event{Kind: Joined, Key: k})
+	case err == nil:
+		g.event(Event{Kind: Started, Key: k, Faults: cause.Faults})
+	}
+	return f, err
+}
+
+func (g *Group) joinOrStart(k cache.Key, cause Cause) (f *flight, joined bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return nil, apierr.ErrClosed
+		return nil, false, apierr.ErrClosed
 	}
-	if f, ok := g.flights[k]; ok {
-		return f, nil
+	if f, ok := g.flights[flightKey{k, cause.Direct}]; ok {
+		return f, true, nil
 	}
 	if m, ok := g.settled.get(k); ok && time.Since(m.failedAt) < pause(m.failures) {
-		return nil, m.err
+		return nil, false, m.err
 	}
-	f := g.start(k, cause)
+	f = g.start(k, cause)
 	if cause.WithGlobal && k.ResourceID != "" {
-		global, ok := g.flights[k.Customer()]
-		if !ok {
-			global = g.start(k.Customer(), Cause{Times: cache.Times{Value: cause.Times.Global, Global: unset}})
-		}
-		global.written = append(global.written, func(valueTime int64) {
-			g.settled.update(k, func(m *settlement) { m.globalWritten = valueTime })
-		})
+		g.startGlobal(k, cause)
 	}
-	return f, nil
+	return f, false, nil
+}
+
+// startGlobal fetches the global customer of a resource beside the resource;
+// the caller holds mu.
+func (g *Group) startGlobal(k cache.Key, cause Cause) {
+	customer := k.Customer()
+	global, ok := g.flights[flightKey{customer, cause.Direct}]
+	if !ok {
+		why := Cause{Times: cache.Times{Value: cause.Times.Global, Global: unset}, Direct: cause.Direct}
+		if cause.Times.Global == cache.NoTimestamp {
+			why.Look = func(ctx context.Context) bool {
+				times, err := g.config.Store.ReadTimes(ctx, customer)
+				return err == nil && times.Value != cache.NoTimestamp
+			}
+		}
+		global = g.start(customer, why)
+	}
+	global.over = append(global.over, func(valueTime int64) {
+		g.settled.update(k, func(m *settlement) { m.globalWritten = valueTime })
+	})
 }
 
 // pause is how long a failure stands before the API is asked again.
@@ -151,8 +211,8 @@ func pause(failures int) time.Duration {
 
 // start begins a flight; the caller holds mu.
 func (g *Group) start(k cache.Key, cause Cause) *flight {
-	f := &flight{done: make(chan struct{})}
-	g.flights[k] = f
+	f := &flight{done: make(chan struct{}), valueTime: unset}
+	g.flights[flightKey{k, cause.Direct}] = f
 	g.wait.Add(1)
 	go g.run(f, k, cause)
 	return f
@@ -160,24 +220,35 @@ func (g *Group) start(k cache.Key, cause Cause) *flight {
 
 func (g *Group) run(f *flight, k cache.Key, cause Cause) {
 	defer g.wait.Done()
-	f.live, f.err = g.fetch(k, cause)
-	valueTime := unset
-	if f.err == nil && !g.writable(k) {
-		g.holds.put(k, f.live)
-		close(f.done)
+	if g.announcements == nil || cause.Direct || !g.writable(k) {
+		g.fetchAlone(f, k, cause)
 	} else {
-		close(f.done)
-		if f.err == nil {
-			valueTime = g.write(k, f.live, cause)
-		}
+		g.fleetFlight(f, k, cause)
 	}
 	g.mu.Lock()
-	delete(g.flights, k)
-	written := f.written
+	delete(g.flights, flightKey{k, cause.Direct})
+	over := f.over
 	g.mu.Unlock()
-	for _, tell := range written {
-		tell(valueTime)
+	for _, tell := range over {
+		tell(f.valueTime)
 	}
+}
+
+// fetchAlone fetches, gives the answer to everyone who waits, and writes it to
+// Redis.
+func (g *Group) fetchAlone(f *flight, k cache.Key, cause Cause) error {
+	live, err := g.fetch(k, cause)
+	switch {
+	case err != nil:
+		f.finish(nil, err)
+	case g.writable(k):
+		f.finish(live, nil)
+		f.valueTime = g.write(k, live, cause)
+	default:
+		g.holds.put(k, live) // before the answer, so that nobody asks in between
+		f.finish(live, nil)
+	}
+	return err
 }
 
 // fetch asks the API and remembers what the answer settles.
@@ -201,15 +272,13 @@ func (g *Group) fetch(k cache.Key, cause Cause) (*Live, error) {
 			withoutUsage: live.withoutUsage(),
 		}
 	})
-	if g.config.OnFetched != nil {
-		g.config.OnFetched(k, err)
-	}
 	return live, err
 }
 
 func (g *Group) ask(ctx context.Context, k cache.Key) (*Live, error) {
 	began := time.Now()
 	state, source, err := g.config.Fetch(ctx, k)
+	g.event(Event{Kind: Fetched, Key: k, Source: source, Err: err, Duration: time.Since(began)})
 	if err != nil {
 		return nil, err
 	}
@@ -228,9 +297,7 @@ func (g *Group) write(k cache.Key, live *Live, cause Cause) int64 {
 	result, err := g.config.Store.WriteState(ctx, k, live.State, cache.WriteOptions{
 		FetchBegan: live.Began, Heal: true, Damaged: cause.Damaged,
 	})
-	if g.config.OnWritten != nil {
-		g.config.OnWritten(k, result, err)
-	}
+	g.event(Event{Kind: Written, Key: k, Result: result, Err: err})
 	if err != nil {
 		g.holds.put(k, live)
 		return unset
@@ -262,6 +329,7 @@ func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Cont
 		defer cancel()
 		began := time.Now()
 		state, source, err := fetch(fetchCtx, k)
+		g.event(Event{Kind: Fetched, Key: k, Source: source, Err: err, Duration: time.Since(began)})
 		if err != nil {
 			done <- err
 			return
@@ -315,6 +383,7 @@ func (g *Group) Expired(k cache.Key, now time.Time) (stands bool, err error) {
 func (g *Group) Close() {
 	g.mu.Lock()
 	g.closed = true
+	close(g.closing)
 	g.mu.Unlock()
 	idle := make(chan struct{})
 	go func() {
@@ -329,4 +398,7 @@ func (g *Group) Close() {
 	}
 	g.cancel()
 	<-idle
+	if g.announcements != nil {
+		g.announcements.Close()
+	}
 }

@@ -1,0 +1,121 @@
+package stigg_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	stigg "github.com/stiggio/server-sdk-go"
+	"github.com/stiggio/server-sdk-go/entitlements"
+	"github.com/stiggio/server-sdk-go/internal/redistest"
+)
+
+// longest is an id of the greatest length, in characters that take two bytes.
+var longest = strings.Repeat("é", 255)
+
+var badIDs = map[string]string{
+	"empty":               "",
+	"256 characters":      strings.Repeat("x", 256),
+	"256 wide characters": longest + "é",
+	"invalid UTF-8":       "acme\xff",
+	"cut UTF-8":           "acme\xc3",
+}
+
+// TestInvalidArgumentsSendNothing: whatever is wrong with a question, the
+// answer is the call's fallback, and neither the API nor Redis hear of it.
+func TestInvalidArgumentsSendNothing(t *testing.T) {
+	server := redistest.Start(t)
+	api := acmeAPI(t)
+	client := newClient(t, api, server)
+	require.NoError(t, client.WaitForInitialization(background()))
+	recorder := server.Monitor()
+	refused := 0
+	refuse := func(g getter, q ask, names string) {
+		t.Helper()
+		q.allow = true
+		answer, err := g.get(background(), client, q)
+		require.ErrorIs(t, err, stigg.ErrInvalidArgument)
+		require.ErrorContains(t, err, names)
+		require.Equal(t, entitlements.Answer{HasAccess: true, IsFallback: true, Source: stigg.SourceFallback}, answer)
+		q.allow = false
+		answer, err = g.get(background(), client, q)
+		require.ErrorIs(t, err, stigg.ErrInvalidArgument)
+		require.Equal(t, entitlements.Answer{AccessDeniedReason: stigg.Unknown, IsFallback: true, Source: stigg.SourceFallback}, answer)
+		refused += 2
+	}
+
+	for _, g := range getters {
+		t.Run(g.name, func(t *testing.T) {
+			for what, id := range badIDs {
+				t.Log(what)
+				refuse(g, ask{customer: id, id: g.id}, "CustomerID")
+				refuse(g, ask{customer: "acme", id: id}, "ID")
+				if id != "" { // no resource is no mistake
+					refuse(g, ask{customer: "acme", resource: id, id: g.id}, "ResourceID")
+				}
+			}
+			if !g.takesUsage {
+				return
+			}
+			for _, usage := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1, -math.SmallestNonzeroFloat64} {
+				refuse(g, ask{customer: "acme", id: g.id, usage: usage}, "RequestedUsage")
+			}
+		})
+	}
+	for what, id := range badIDs {
+		t.Log(what)
+		state, err := client.GetEntitlements(background(), id, "")
+		require.ErrorIs(t, err, stigg.ErrInvalidArgument)
+		require.True(t, state.IsFallback)
+		require.Equal(t, stigg.SourceFallback, state.Source)
+		require.Equal(t, stigg.Unknown, state.AccessDeniedReason)
+		require.ErrorIs(t, client.ReloadEntitlements(background(), id, ""), stigg.ErrInvalidArgument)
+		refused += 2
+		if id == "" {
+			continue
+		}
+		_, err = client.GetEntitlements(background(), "acme", id)
+		require.ErrorIs(t, err, stigg.ErrInvalidArgument)
+		require.ErrorIs(t, client.ReloadEntitlements(background(), "acme", id), stigg.ErrInvalidArgument)
+		refused += 2
+	}
+
+	both, err := client.GetEntitlement(background(), stigg.EntitlementQuery{
+		CustomerID: "acme", FeatureID: "calls", CurrencyID: "tokens",
+		Fallback: &stigg.EntitlementFallback{HasAccess: true}, CreditFallback: &stigg.CreditFallback{},
+	})
+	require.ErrorIs(t, err, stigg.ErrInvalidArgument)
+	require.True(t, both.IsFallback)
+	require.False(t, both.HasAccess, "a wrong question is not granted by one of two fallbacks that disagree")
+	refused++
+
+	require.Zero(t, api.Count(isFetch))
+	require.Empty(t, recorder.Calls())
+	require.Equal(t, uint64(refused), client.Stats().InvalidCalls)
+}
+
+// TestGreatestArgumentsAreValid is the other side: what is just within bounds
+// is asked.
+func TestGreatestArgumentsAreValid(t *testing.T) {
+	api := acmeAPI(t)
+	client := newClient(t, api, nil)
+	for _, g := range getters {
+		api.ResetRequests()
+		answer, err := g.get(background(), client, ask{customer: longest, resource: g.name, id: longest})
+		require.NoError(t, err, g.name)
+		require.False(t, answer.IsFallback, g.name)
+		require.Equal(t, longest, api.Requests(isFetch)[0].CustomerID, "the id arrives as it is")
+		require.Equal(t, g.name, api.Requests(isFetch)[0].ResourceID)
+		if !g.takesUsage {
+			continue
+		}
+		for _, usage := range []float64{0, math.Copysign(0, -1), math.MaxFloat64} {
+			answer, err = g.get(background(), client, ask{customer: "acme", id: g.id, usage: usage})
+			require.NoError(t, err, g.name)
+			require.Equal(t, usage == 0, answer.HasAccess, g.name)
+		}
+	}
+	require.Zero(t, client.Stats().InvalidCalls)
+}

@@ -1,0 +1,140 @@
+package stigg
+
+import (
+	"errors"
+	"time"
+
+	"github.com/stiggio/server-sdk-go/cache"
+	"github.com/stiggio/server-sdk-go/internal/refetch"
+)
+
+// EventType says what an Event is about.
+type EventType string
+
+// The types of events, with the fields that are set besides the customer's ids.
+const (
+	EventCacheHit        EventType = "cache hit"        // Source: which layer answered
+	EventCacheMiss       EventType = "cache miss"       // Cause: what was missing
+	EventRefetchStarted  EventType = "refetch started"  // Cause: what was missing
+	EventRefetchJoined   EventType = "refetch joined"   // a check joined a refetch that was under way in this process
+	EventRefetchWaited   EventType = "refetch waited"   // another process refetches; this one waits for it
+	EventRefetchFinished EventType = "refetch finished" // Source, Duration; Err, Cause (the kind of failure) if it failed
+	EventRefetchRefused  EventType = "refetch refused"  // Err: it failed a moment ago and is not tried again yet
+	EventWritten         EventType = "written"          // Applied, Skipped (older than what Redis holds); Err if Redis did not take it
+	EventRedisLost       EventType = "redis lost"       // Err
+	EventRedisBack       EventType = "redis back"       // Duration: how long it was away
+	EventRedisFailed     EventType = "redis failed"     // Err: one read failed
+	EventStale           EventType = "stale"            // Err: why nothing newer could be had
+	EventFallback        EventType = "fallback"         // Err: why nobody answered
+	EventAmbiguousID     EventType = "ambiguous id"     // the ids could name another customer's keys
+)
+
+// Event is something that happened in the client. Events are given to
+// Config.Observer as they happen, in the goroutine in which they happen: the
+// observer must be quick, safe for concurrent use, and must not call the
+// client.
+type Event struct {
+	Type       EventType
+	CustomerID string
+	ResourceID string
+	Source     Source
+	Cause      string
+	Err        error
+	Duration   time.Duration
+	Applied    int
+	Skipped    int
+}
+
+func (c *Client) observe(e Event) {
+	if c.config.Observer != nil {
+		c.config.Observer(e)
+	}
+}
+
+func (c *Client) hit(layer Source, k cache.Key) {
+	if layer == SourceMemory {
+		c.counters.memoryHits.Add(1)
+	} else {
+		c.counters.redisHits.Add(1)
+	}
+	if c.config.Observer != nil {
+		c.observe(Event{Type: EventCacheHit, CustomerID: k.CustomerID, ResourceID: k.ResourceID, Source: layer})
+	}
+}
+
+func (c *Client) miss(k cache.Key, faults cache.Faults) {
+	c.counters.redisMisses.Add(1)
+	if c.config.Observer != nil {
+		c.observe(Event{Type: EventCacheMiss, CustomerID: k.CustomerID, ResourceID: k.ResourceID, Cause: missCause(faults)})
+	}
+}
+
+// missCause names what was missing. A reading without faults misses because
+// something in it has ended.
+func missCause(faults cache.Faults) string {
+	if faults == 0 {
+		return "ended"
+	}
+	return faults.String()
+}
+
+func (c *Client) onRedisLost(err error) {
+	c.report.redisLost(err)
+	c.observe(Event{Type: EventRedisLost, Err: err})
+}
+
+func (c *Client) onRedisBack(away time.Duration) {
+	c.report.redisBack(away)
+	c.observe(Event{Type: EventRedisBack, Duration: away})
+}
+
+// onRefetch counts and passes on what the refetches do.
+func (c *Client) onRefetch(e refetch.Event) {
+	out := Event{
+		CustomerID: e.Key.CustomerID, ResourceID: e.Key.ResourceID,
+		Source: e.Source, Err: e.Err, Duration: e.Duration, Applied: e.Result.Applied, Skipped: e.Result.Skipped,
+	}
+	switch e.Kind {
+	case refetch.Started:
+		out.Type, out.Cause = EventRefetchStarted, missCause(e.Faults)
+	case refetch.Joined:
+		out.Type = EventRefetchJoined
+	case refetch.Waited:
+		c.counters.fleetWaits.Add(1)
+		out.Type = EventRefetchWaited
+	case refetch.Repeated:
+		out.Type = EventRefetchRefused
+	case refetch.Fetched:
+		c.counters.fetches.Add(1)
+		if e.Err != nil {
+			c.counters.fetchFailures.Add(1)
+			out.Cause = failureKind(e.Err)
+		}
+		c.report.fetched(e.Err)
+		out.Type = EventRefetchFinished
+	case refetch.Written:
+		c.wrote(e.Result, e.Err)
+		out.Type = EventWritten
+	}
+	c.observe(out)
+}
+
+// wrote counts a write to Redis.
+func (c *Client) wrote(result cache.WriteResult, err error) {
+	c.counters.writes.Add(1)
+	if err != nil {
+		c.counters.writeFailures.Add(1)
+	}
+	c.counters.pairsWritten.Add(uint64(result.Applied))
+	c.counters.pairsSkipped.Add(uint64(result.Skipped))
+	c.report.written(err)
+}
+
+// failureKind names the kind of a failure of the API.
+func failureKind(err error) string {
+	var e *Error
+	if errors.As(err, &e) && e.Kind != nil {
+		return e.Kind.Error()
+	}
+	return "failed"
+}
