@@ -131,9 +131,12 @@ func (c Config) withDefaults() (Config, error) {
 	if strings.ContainsFunc(c.APIKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		wrong("APIKey", "contains a character that no key has")
 	}
+	ownEdgeURL := c.EdgeURL != ""
 	c.APIURL, c.EdgeURL = defaultURLs(c.APIURL, c.EdgeURL)
 	checkBaseURL("APIURL", c.APIURL, wrong)
-	checkBaseURL("EdgeURL", c.EdgeURL, wrong)
+	if ownEdgeURL { // else it is made of APIURL, with whatever is wrong there
+		checkBaseURL("EdgeURL", c.EdgeURL, wrong)
+	}
 	defaultDuration(&c.Timeout, defaultTimeout, "Timeout", wrong)
 	defaultDuration(&c.EntitlementsTimeout, defaultTimeout, "EntitlementsTimeout", wrong)
 	for id, fb := range c.EntitlementsFallback {

@@ -110,7 +110,7 @@ func isOn(ctx context.Context, c *stigg.Client) (stigg.BooleanEntitlement, error
 	return c.GetBooleanEntitlement(ctx, stigg.BooleanQuery{CustomerID: "acme", FeatureID: "on"})
 }
 
-// lives are the requests for entitlements on which a fault is put.
+// onEdge and onGraphQL put a fault on one API's answers for entitlements.
 func onEdge(f stiggtest.Fault) stiggtest.Fault    { return f.On(stiggtest.Edge, isFetch) }
 func onGraphQL(f stiggtest.Fault) stiggtest.Fault { return f.On(stiggtest.GraphQL, isFetch) }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/stiggio/server-sdk-go/cache"
 	"github.com/stiggio/server-sdk-go/internal/refetch"
 )
@@ -44,6 +46,9 @@ type Event struct {
 	Applied    int
 	Skipped    int
 }
+
+// errRedisAway says that Redis was not written to because it is away.
+var errRedisAway = errors.New("redis is away")
 
 func (c *Client) observe(e Event) {
 	if c.config.Observer != nil {
@@ -124,6 +129,10 @@ func (c *Client) wrote(result cache.WriteResult, err error) {
 	c.counters.writes.Add(1)
 	if err != nil {
 		c.counters.writeFailures.Add(1)
+		var reply redis.Error
+		if !errors.As(err, &reply) && !errors.Is(err, errRedisAway) && !errors.Is(err, cache.ErrLocked) && !c.closed.Load() {
+			c.health.Failed(err) // no answer at all, as opposed to a refusal
+		}
 	}
 	c.counters.pairsWritten.Add(uint64(result.Applied))
 	c.counters.pairsSkipped.Add(uint64(result.Skipped))

@@ -96,7 +96,7 @@ func idProblem(id string) string {
 }
 
 func invalidArgument(format string, args ...any) error {
-	return fmt.Errorf("stigg: %w: %s", ErrInvalidArgument, fmt.Sprintf(format, args...))
+	return fmt.Errorf("stigg: %w: %w", ErrInvalidArgument, fmt.Errorf(format, args...))
 }
 
 func key(customerID, resourceID string) cache.Key {

@@ -62,7 +62,7 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 31, "how often everything is measured")
 	flags.DurationVar(&o.window, "window", 50*time.Millisecond, "how long one way of reading is measured in one round")
 	only := flags.String("run", "", "measure only the groups whose name matches this `expression`")
-	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile, labelled by way, to this `file`")
+	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile, labelled with way, size and in flight, to this `file`")
 	short := flags.Bool("short", false, "measure hardly anything: tells that it works, not how fast")
 	if err := flags.Parse(args); err != nil {
 		return o, err

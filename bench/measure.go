@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -94,7 +95,8 @@ func measureGroup(ctx context.Context, b *bed, o options, g group, c *customers,
 		for i := range ways {
 			runners[i] = newRunner(reads[i], g.batch, inFlight, len(c.many))
 		}
-		rounds, err := measureRounds(ctx, o, ways, runners)
+		labels := pprof.Labels("size", strconv.Itoa(size), "in flight", strconv.Itoa(inFlight))
+		rounds, err := measureRounds(pprof.WithLabels(ctx, labels), o, ways, runners)
 		if err != nil {
 			return nil, err
 		}

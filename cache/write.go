@@ -73,15 +73,40 @@ func (s *Store) WriteState(ctx context.Context, k Key, state entitlements.State,
 	return result, err
 }
 
+// UsageUpdate is the usage of one entitlement after a change.
+type UsageUpdate struct {
+	Ref   Ref
+	Usage entitlements.Usage
+	At    time.Time // of the change
+}
+
 // UpdateUsage writes the usage of one entitlement of k by last writer wins, if
 // k is cached at all. at is the time of the change.
 func (s *Store) UpdateUsage(ctx context.Context, k Key, ref Ref, usage entitlements.Usage, at time.Time) (WriteResult, error) {
-	value, err := json.Marshal(usageValue(usage))
-	if err != nil {
-		return WriteResult{}, err
+	return s.UpdateUsages(ctx, k, []UsageUpdate{{Ref: ref, Usage: usage, At: at}})
+}
+
+// UpdateUsages writes the usages of several entitlements of k, as UpdateUsage
+// does, in one step. Of two for the same entitlement the newer one counts.
+func (s *Store) UpdateUsages(ctx context.Context, k Key, updates []UsageUpdate) (WriteResult, error) {
+	pairs := make([]pair, 0, len(updates))
+	index := make(map[Ref]int, len(updates))
+	for _, u := range updates {
+		value, err := json.Marshal(usageValue(u.Usage))
+		if err != nil {
+			return WriteResult{}, err
+		}
+		p := pair{key: UsageKey(s.prefix, k, u.Ref), value: string(value), at: u.At.UnixMilli()}
+		if i, twice := index[u.Ref]; twice {
+			if pairs[i].at <= p.at {
+				pairs[i] = p
+			}
+			continue
+		}
+		index[u.Ref] = len(pairs)
+		pairs = append(pairs, p)
 	}
-	p := pair{key: UsageKey(s.prefix, k, ref), value: string(value), at: at.UnixMilli()}
-	return s.setNewer(ctx, []pair{p}, setOptions{guard: TimestampKey(ValueKey(s.prefix, k))})
+	return s.setNewer(ctx, pairs, setOptions{guard: TimestampKey(ValueKey(s.prefix, k))})
 }
 
 // Purge deletes what is cached of the customers and resources, in one command

@@ -9,8 +9,8 @@ import (
 	"github.com/stiggio/server-sdk-go/stiggtest"
 )
 
-// startDemo starts a Redis and a Stigg API in this process, which know two
-// customers: acme has credits, broke has none.
+// startDemo starts a Redis and a Stigg API in this process, in which the
+// customer acme has 50 credits.
 func startDemo(config *stigg.Config, currencyID string) (stop func(), err error) {
 	redis := miniredis.NewMiniRedis()
 	if err := redis.Start(); err != nil {
@@ -25,8 +25,7 @@ func startDemo(config *stigg.Config, currencyID string) (stop func(), err error)
 		api.Close()
 		redis.Close()
 	}
-	api.SetEntitlements("acme", stiggtest.Credit(currencyID, 5000, 4200))
-	api.SetEntitlements("broke", stiggtest.Credit(currencyID, 5000, 5000))
+	api.SetEntitlements("acme", stiggtest.Credit(currencyID, 5000, 4950))
 
 	config.APIKey, config.APIURL, config.EdgeURL = "any", api.URL(), api.URL()
 	config.Redis.Host, config.Redis.Password = redis.Host(), ""

@@ -15,7 +15,11 @@ import (
 // takes well under a millisecond; this is for the day on which it does not.
 const checkTimeout = time.Second
 
-// gate lets a request through to next if the customer's wallet covers it.
+// chargeTimeout bounds how long the end of a request waits for the charge.
+const chargeTimeout = 5 * time.Second
+
+// gate lets a request through to next if the customer's wallet covers it, and
+// charges the wallet for it.
 type gate struct {
 	client     *stigg.Client
 	currencyID string
@@ -49,6 +53,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// Also when nobody could be asked and the Config's fallback grants, and
 		// when the answer is stale: whoever was served so far is served on.
 		g.next.ServeHTTP(w, r)
+		g.charge(r)
 	case wallet.IsFallback:
 		// Nobody knows the balance. To ask for a payment would be wrong.
 		g.log.WarnContext(r.Context(), "balance not known", "err", err)
@@ -61,6 +66,23 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Remaining: &wallet.Remaining,
 			Required:  g.cost,
 		})
+	}
+}
+
+// charge takes the cost from the wallet. The new balance is in Redis when it
+// returns, for the next request to see, wherever that is served.
+func (g *gate) charge(r *http.Request) {
+	// The work is done: it is charged even if the customer has hung up.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), chargeTimeout)
+	defer cancel()
+	consumed, err := g.client.ConsumeCredits(ctx, stigg.CreditConsumption{
+		CustomerID: customerOf(r),
+		CurrencyID: g.currencyID,
+		Amount:     g.cost,
+	})
+	if err != nil {
+		// With the key it can be charged later, and at most once.
+		g.log.ErrorContext(ctx, "not charged", "err", err, "idempotencyKey", consumed.IdempotencyKey)
 	}
 }
 

@@ -1,10 +1,11 @@
-// Command httpgate is an HTTP server whose requests cost credits: it answers
-// 402 Payment Required where the customer's wallet does not cover the cost.
+// Command httpgate is an HTTP server whose requests cost 20 credits each: it
+// answers 402 Payment Required where the customer's wallet does not cover that.
 //
 //	go run ./examples/httpgate
 //	curl -i -H 'X-Customer-ID: acme' localhost:8080/generate
 //
-// Without STIGG_SERVER_API_KEY it brings a Redis and a Stigg API of its own.
+// Without STIGG_SERVER_API_KEY it brings a Redis and a Stigg API of its own, in
+// which acme has 50 credits, for two requests.
 // Else it asks the real ones, with the Redis at REDIS_HOST (localhost),
 // REDIS_PORT (6379), REDIS_PASSWORD and ENVIRONMENT_PREFIX (production). LISTEN
 // is the address to serve on (localhost:8080), CURRENCY_ID the currency that

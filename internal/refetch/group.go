@@ -226,7 +226,9 @@ func (g *Group) run(f *flight, k cache.Key, cause Cause) {
 		g.fleetFlight(f, k, cause)
 	}
 	g.mu.Lock()
-	delete(g.flights, flightKey{k, cause.Direct})
+	if fk := (flightKey{k, cause.Direct}); g.flights[fk] == f {
+		delete(g.flights, fk)
+	}
 	over := f.over
 	g.mu.Unlock()
 	for _, tell := range over {
@@ -356,6 +358,16 @@ func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Cont
 
 // Held returns the live answer that is held in process for k; nil if there is none.
 func (g *Group) Held(k cache.Key) *Live { return g.holds.get(k, time.Now()) }
+
+// Changed says that k has changed just now: what is held in process is let go,
+// and no check joins a fetch that began before.
+func (g *Group) Changed(k cache.Key) {
+	g.holds.change(k, time.Now())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.flights, flightKey{k, false})
+	delete(g.flights, flightKey{k, true})
+}
 
 // Remaining takes off the faults of a reading that the last live fetch of k
 // settled. usage and wallet name the entitlements whose usage the reading

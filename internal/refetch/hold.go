@@ -19,32 +19,51 @@ type holds struct {
 	ttl time.Duration
 
 	mu      sync.Mutex
-	lru     *simplelru.LRU[cache.Key, *Live]
+	lru     *simplelru.LRU[cache.Key, hold]
 	records int
+}
+
+// hold is an answer that is held, or, without one, the time since which no
+// older one may be.
+type hold struct {
+	live    *Live
+	changed time.Time
 }
 
 func newHolds(ttl time.Duration) *holds {
 	h := &holds{ttl: ttl}
-	// Bounded by records, in put; the limit here only has to be large enough.
-	h.lru, _ = simplelru.NewLRU(1<<20, func(_ cache.Key, l *Live) { h.records -= weight(l) })
+	// Bounded by records, in set; the limit here only has to be large enough.
+	h.lru, _ = simplelru.NewLRU(1<<20, func(_ cache.Key, old hold) { h.records -= old.weight() })
 	return h
 }
 
-func weight(l *Live) int { return len(l.State.Records) + 1 }
+func (h hold) weight() int {
+	if h.live == nil {
+		return 1
+	}
+	return len(h.live.State.Records) + 1
+}
 
-// put keeps an answer, unless it already has one whose fetch began later.
+// put keeps an answer, unless something newer is known: an answer whose fetch
+// began later, or a change.
 func (h *holds) put(k cache.Key, l *Live) {
 	if h.ttl <= 0 {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if old, ok := h.lru.Peek(k); ok && old.Began.After(l.Began) {
+	old, ok := h.lru.Peek(k)
+	if ok && (old.changed.After(l.Began) || old.live != nil && old.live.Began.After(l.Began)) {
 		return
 	}
+	h.set(k, hold{live: l, changed: old.changed})
+}
+
+// set replaces what is held for k; the caller holds mu.
+func (h *holds) set(k cache.Key, new hold) {
 	h.lru.Remove(k)
-	h.lru.Add(k, l)
-	h.records += weight(l)
+	h.lru.Add(k, new)
+	h.records += new.weight()
 	for h.records > maxHeldRecords {
 		h.lru.RemoveOldest()
 	}
@@ -54,20 +73,30 @@ func (h *holds) put(k cache.Key, l *Live) {
 func (h *holds) get(k cache.Key, now time.Time) *Live {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	l, ok := h.lru.Get(k)
-	if !ok {
+	held, ok := h.lru.Get(k)
+	if !ok || held.live == nil {
 		return nil
 	}
-	if now.Sub(l.At) >= h.ttl {
+	if now.Sub(held.live.At) >= h.ttl {
 		h.lru.Remove(k)
 		return nil
 	}
-	return l
+	return held.live
 }
 
-// drop forgets what is held for k.
+// drop lets go of what is held for k: it is in Redis now.
 func (h *holds) drop(k cache.Key) {
 	h.mu.Lock()
-	h.lru.Remove(k)
-	h.mu.Unlock()
+	defer h.mu.Unlock()
+	if held, ok := h.lru.Peek(k); ok && held.live != nil {
+		h.lru.Remove(k)
+	}
+}
+
+// change lets go of what is held for k, and of what is being fetched: k has
+// changed.
+func (h *holds) change(k cache.Key, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.set(k, hold{changed: now})
 }

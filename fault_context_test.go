@@ -1,0 +1,211 @@
+package stigg_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	stigg "github.com/stiggio/server-sdk-go"
+	"github.com/stiggio/server-sdk-go/internal/redistest"
+	"github.com/stiggio/server-sdk-go/stiggtest"
+)
+
+// TestContextEndedBefore: nothing is asked for a caller that has gone already.
+func TestContextEndedBefore(t *testing.T) {
+	server := redistest.Start(t)
+	api := acmeAPI(t)
+	fill(t, api, server, "acme")
+	gone, cancel := context.WithCancel(background())
+	cancel()
+	late, cancelLate := context.WithDeadline(background(), time.Now().Add(-time.Second))
+	defer cancelLate()
+	for name, withRedis := range map[string]*redistest.Server{"redis": server, "no redis": nil} {
+		t.Run(name, func(t *testing.T) {
+			client := newClient(t, api, withRedis)
+			require.NoError(t, client.WaitForInitialization(background()))
+			recorder := server.Monitor()
+			api.ResetRequests()
+			for _, g := range getters {
+				for ctx, want := range map[context.Context]error{gone: context.Canceled, late: context.DeadlineExceeded} {
+					answer, err := g.get(ctx, client, ask{customer: "acme", id: g.id, allow: true})
+					require.ErrorIs(t, err, want, g.name)
+					require.True(t, answer.IsFallback, g.name)
+					require.True(t, answer.HasAccess, g.name)
+				}
+			}
+			state, err := client.GetEntitlements(gone, "acme", "")
+			require.ErrorIs(t, err, context.Canceled)
+			require.True(t, state.IsFallback)
+			require.ErrorIs(t, client.ReloadEntitlements(gone, "acme", ""), context.Canceled)
+			require.Zero(t, api.Count(isFetch))
+			require.Empty(t, recorder.Calls())
+			require.Zero(t, client.Stats().RedisErrors, "that says nothing about Redis")
+		})
+	}
+}
+
+// TestContextEndsDuring: a caller that gives up is let go at once; the refetch
+// goes on, for others and for Redis.
+func TestContextEndsDuring(t *testing.T) {
+	server := redistest.Start(t)
+	for name, c := range map[string]struct {
+		ctx  func() (context.Context, context.CancelFunc)
+		want error
+	}{
+		"cancelled": {func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(background())
+			time.AfterFunc(50*time.Millisecond, cancel)
+			return ctx, cancel
+		}, context.Canceled},
+		"deadline": {func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(background(), 50*time.Millisecond)
+		}, context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server.FlushAll()
+			api := acmeAPI(t)
+			release := make(chan struct{})
+			api.Fault(onEdge(stiggtest.Hold(release)))
+			client := newClient(t, api, server)
+			ctx, cancel := c.ctx()
+			defer cancel()
+			began := time.Now()
+			answer, err := isOn(ctx, client)
+			require.Less(t, time.Since(began), time.Second)
+			require.ErrorIs(t, err, c.want)
+			require.True(t, answer.IsFallback)
+			require.Zero(t, client.Stats().FetchFailures)
+
+			close(release)
+			eventually(t, func() bool { return client.Stats().Writes == 1 }, "write-back")
+			eventually(t, func() bool { a, _ := isOn(background(), client); return a.Source == stigg.SourceRedis }, "redis")
+			require.Equal(t, 1, api.Count(isFetch))
+		})
+	}
+}
+
+// TestDeadlineShorterThanEverything: neither a silent Redis nor a hanging API
+// holds a caller beyond its own deadline.
+func TestDeadlineShorterThanEverything(t *testing.T) {
+	server := redistest.Start(t)
+	api := acmeAPI(t)
+	client := newClient(t, api, server, func(c *stigg.Config) { c.Redis.Timeout = 10 * time.Second })
+	api.Fault(stiggtest.Hang().On(isFetch))
+	server.Pause()
+	for _, g := range getters {
+		for _, limit := range []time.Duration{time.Microsecond, time.Millisecond, 20 * time.Millisecond} {
+			ctx, cancel := context.WithTimeout(background(), limit)
+			began := time.Now()
+			answer, err := g.get(ctx, client, ask{customer: "acme", id: g.id, allow: true})
+			took := time.Since(began)
+			cancel()
+			require.ErrorIs(t, err, context.DeadlineExceeded, g.name)
+			require.Less(t, took, limit+time.Second, g.name)
+			require.True(t, answer.HasAccess, g.name)
+		}
+	}
+	server.Resume()
+}
+
+// TestShortDeadlinesTellOfRedis: callers whose deadlines are shorter than
+// Redis.Timeout notice a silent Redis too, so that later ones are not kept
+// waiting by it; a deadline that Redis could not have kept says nothing.
+func TestShortDeadlinesTellOfRedis(t *testing.T) {
+	server := redistest.Start(t)
+	api := acmeAPI(t)
+	client := newClient(t, api, server, func(c *stigg.Config) { c.Redis.Timeout = 10 * time.Second })
+	server.Pause()
+	within := func(limit time.Duration) (stigg.BooleanEntitlement, error) {
+		ctx, cancel := context.WithTimeout(background(), limit)
+		defer cancel()
+		return isOn(ctx, client)
+	}
+	for range 10 {
+		_, err := within(time.Millisecond)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	require.Zero(t, client.Stats().RedisErrors)
+	for range 3 {
+		_, err := within(30 * time.Millisecond)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	require.EqualValues(t, 3, client.Stats().RedisErrors)
+	answer, err := within(5 * time.Second)
+	require.NoError(t, err)
+	require.Equal(t, stigg.SourceEdge, answer.Source)
+	server.Resume()
+}
+
+// TestOneCallerGivesUp: of many who wait for the same refetch one goes away,
+// the very one that started it; the others are answered.
+func TestOneCallerGivesUp(t *testing.T) {
+	api := acmeAPI(t)
+	release := make(chan struct{})
+	api.Fault(stiggtest.Hold(release).On(isFetch))
+	client := newClient(t, api, nil)
+	first, cancel := context.WithCancel(background())
+	left := make(chan error)
+	go func() {
+		_, err := isOn(first, client)
+		left <- err
+	}()
+	require.NoError(t, api.WaitForRequests(background(), 1, isFetch))
+
+	type result struct {
+		answer stigg.BooleanEntitlement
+		err    error
+	}
+	results := make(chan result)
+	for range 20 {
+		go func() {
+			answer, err := isOn(background(), client)
+			results <- result{answer, err}
+		}()
+	}
+	cancel()
+	require.ErrorIs(t, <-left, context.Canceled)
+	close(release)
+	for range 20 {
+		r := <-results
+		require.NoError(t, r.err)
+		require.True(t, r.answer.HasAccess)
+	}
+	require.Equal(t, 1, api.Count(isFetch))
+}
+
+// TestColdChecksShareARequest: however many ask for a customer that is in no
+// cache, by whatever getter, the API is asked once.
+func TestColdChecksShareARequest(t *testing.T) {
+	server := redistest.Start(t)
+	for name, withRedis := range map[string]*redistest.Server{"redis": server, "no redis": nil} {
+		t.Run(name, func(t *testing.T) {
+			server.FlushAll()
+			api := acmeAPI(t)
+			api.Fault(stiggtest.Latency(200 * time.Millisecond).On(isFetch))
+			client := newClient(t, api, withRedis, func(c *stigg.Config) {
+				if c.Redis != nil { // 200 at once, on a machine that does other things too
+					c.Redis.Timeout = 5 * time.Second
+				}
+			})
+			var callers sync.WaitGroup
+			start := make(chan struct{})
+			for i := range 200 {
+				callers.Go(func() {
+					<-start
+					g := getters[i%len(getters)]
+					answer, err := g.get(background(), client, ask{customer: "acme", id: g.id})
+					if err != nil || !answer.HasAccess {
+						t.Errorf("%s: %+v, %v", g.name, answer, err)
+					}
+				})
+			}
+			close(start)
+			callers.Wait()
+			require.Equal(t, 1, api.Count(isFetch))
+			require.EqualValues(t, 1, client.Stats().Fetches)
+		})
+	}
+}
