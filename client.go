@@ -37,6 +37,11 @@ type Client struct {
 	http    *http.Client // nil: the caller's own is used
 	refetch *refetch.Group
 
+	memory       *cache.Memory  // in front of Redis; nil: none
+	tracker      *cache.Tracker // nil: none
+	maxStale     time.Duration  // how long what is remembered may be used when nothing newer can be had
+	refreshAhead time.Duration  // age at which a live answer is fetched anew beside its callers; 0: never
+
 	closed    atomic.Bool
 	closeOnce sync.Once
 	start     startup
@@ -45,6 +50,9 @@ type Client struct {
 const (
 	// redisThreshold is how many failures in a row make Redis count as away.
 	redisThreshold = 3
+	// maxOutageRecords bounds how many entitlements are held in process while
+	// Redis is away.
+	maxOutageRecords = 50_000
 	// probeInterval is how often Redis is probed while it is away.
 	probeInterval = time.Second
 	// edgeShare is the part of EntitlementsTimeout that the Edge API may use,
@@ -88,9 +96,10 @@ func (c *Client) connect() {
 		APIKey:   c.config.APIKey, UserAgent: userAgent, HTTPClient: httpClient,
 	})
 
-	outageTTL := defaultOutageTTL
+	var holdFor time.Duration
+	holdRecords := maxOutageRecords
 	if r := c.config.Redis; r != nil {
-		outageTTL = r.OutageTTL
+		holdFor = r.OutageTTL
 		c.redis, c.ownsRedis = r.Client, false
 		if c.redis == nil {
 			c.redis, c.ownsRedis = newRedisClient(*r), true
@@ -102,9 +111,15 @@ func (c *Client) connect() {
 			OnLost: c.onRedisLost, OnBack: c.onRedisBack,
 		})
 	}
+	if lru := c.config.LRU; lru != nil {
+		c.remember(lru)
+		if c.store == nil {
+			holdFor, holdRecords = lru.TTL, lru.MaxEntries
+		}
+	}
 	c.refetch = refetch.New(refetch.Config{
 		Fetch: c.fetch, Store: c.store, StoreUp: c.redisUp,
-		Timeout: c.config.EntitlementsTimeout, HoldFor: outageTTL,
+		Timeout: c.config.EntitlementsTimeout, HoldFor: holdFor, HoldRecords: holdRecords, HoldStale: c.maxStale,
 		Alone: c.config.Redis != nil && c.config.Redis.DisableDistributedFetch, OnEvent: c.onRefetch,
 	})
 }
@@ -204,6 +219,9 @@ func (c *Client) Close() error {
 			return
 		}
 		c.refetch.Close()
+		if c.tracker != nil {
+			c.tracker.Close()
+		}
 		if c.health != nil {
 			c.health.Close()
 		}

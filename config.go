@@ -25,6 +25,9 @@ type Config struct {
 	// programs. Nil: no Redis; every check asks the API.
 	Redis *RedisConfig
 
+	// LRU keeps what was read in this process too. Nil: nothing is kept.
+	LRU *LRUConfig
+
 	// APIURL is the base of the GraphQL API, without a path. Default
 	// https://api.stigg.io.
 	APIURL string
@@ -109,7 +112,31 @@ type RedisConfig struct {
 	DisableDistributedFetch bool
 }
 
+// LRUConfig says how to keep what was read in this process.
+//
+// In front of Redis an entry is as good as a read: Redis tells of every change
+// (Redis 6 or later, one server or Sentinel), and where it does not, entries
+// are revalidated in one small round trip. Without Redis, entries live for TTL
+// and are fetched anew beside the calls before they end.
+type LRUConfig struct {
+	// MaxEntries is how many entitlements are kept. Required, more than 0.
+	MaxEntries int
+	// TTL is the longest that an entry is used. Default: no limit with Redis,
+	// 30 s without.
+	TTL time.Duration
+	// MaxStale is how long an entry is still used, marked as stale, when
+	// neither Redis nor the API can be reached; counted from when it was last
+	// confirmed. Default 5 min; negative: not at all.
+	MaxStale time.Duration
+	// Revalidate asks Redis on every check whether the entry has changed, in
+	// one round trip whose cost does not grow with the number of entitlements,
+	// instead of relying on being told.
+	Revalidate bool
+}
+
 const (
+	defaultMemoryTTL    = 30 * time.Second
+	defaultMaxStale     = 5 * time.Minute
 	defaultAPIURL       = "https://api.stigg.io"
 	defaultEdgeURL      = "https://edge.api.stigg.io"
 	defaultTimeout      = 10 * time.Second
@@ -162,6 +189,10 @@ func (c Config) withDefaults() (Config, error) {
 		r := c.Redis.withDefaults(wrong)
 		c.Redis = &r
 	}
+	if c.LRU != nil {
+		l := c.LRU.withDefaults(c.Redis != nil, wrong)
+		c.LRU = &l
+	}
 	if len(errs) > 0 {
 		return c, fmt.Errorf("stigg: %w:\n%w", ErrInvalidConfig, errors.Join(errs...))
 	}
@@ -187,6 +218,28 @@ func (r RedisConfig) withDefaults(wrong func(field, format string, args ...any))
 		r.OutageTTL = defaultOutageTTL
 	}
 	return r
+}
+
+func (l LRUConfig) withDefaults(redis bool, wrong func(field, format string, args ...any)) LRUConfig {
+	if l.MaxEntries <= 0 {
+		wrong("LRU.MaxEntries", "must be more than 0")
+	}
+	if l.TTL < 0 {
+		wrong("LRU.TTL", "must not be negative")
+	}
+	if l.TTL == 0 && !redis {
+		l.TTL = defaultMemoryTTL
+	}
+	if l.Revalidate && !redis {
+		wrong("LRU.Revalidate", "needs Redis")
+	}
+	switch {
+	case l.MaxStale == 0:
+		l.MaxStale = defaultMaxStale
+	case l.MaxStale < 0:
+		l.MaxStale = 0
+	}
+	return l
 }
 
 func (r *RedisConfig) checkAddress(wrong func(field, format string, args ...any)) {

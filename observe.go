@@ -119,6 +119,7 @@ func (c *Client) onRefetch(e refetch.Event) {
 		out.Type = EventRefetchFinished
 	case refetch.Written:
 		c.wrote(e.Result, e.Err)
+		c.forget(e.Key)
 		out.Type = EventWritten
 	}
 	c.observe(out)

@@ -20,6 +20,7 @@ type reporter struct {
 	apiDown    bool
 	apiDownAt  time.Time
 	writesFail bool
+	untracked  bool
 }
 
 // sighting is something that is reported once.
@@ -66,6 +67,20 @@ func (r *reporter) unreadable(k cache.Key, faults cache.Faults) {
 	if r.first("unreadable", k) {
 		r.log.Warn("stigg: redis holds something that is not of the known form; fetching it anew",
 			"customer", k.CustomerID, "resource", k.ResourceID, "fault", faults.String())
+	}
+}
+
+// tracking is told when Redis begins and ceases to tell of changes.
+func (r *reporter) tracking(on bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case on && r.untracked:
+		r.untracked = false
+		r.log.Info("stigg: redis tells of changes again")
+	case !on && !r.untracked:
+		r.untracked = true
+		r.log.Warn("stigg: redis does not tell of changes; what is in memory is revalidated", "err", err)
 	}
 }
 

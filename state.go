@@ -40,13 +40,18 @@ func (c *Client) state(ctx context.Context, k cache.Key) (s knownState, found bo
 	if err := c.usable(); err != nil {
 		return s, false, err
 	}
+	began := time.Now()
+	if s, ok := c.rememberedState(k, began); ok {
+		return s, true, nil
+	}
 	if !c.redisUp() || k.Ambiguous() {
 		c.bypassed(k)
 		return c.askStateWithout(ctx, k, nil)
 	}
-	began := time.Now()
+	token := c.beginRead(k)
 	r, err := c.store.ReadState(ctx, k)
 	if err != nil {
+		c.endRead(token)
 		if ended := c.redisFailed(ctx, began, err); ended != nil {
 			return s, false, ended
 		}
@@ -55,11 +60,14 @@ func (c *Client) state(ctx context.Context, k cache.Key) (s knownState, found bo
 	c.health.Succeeded()
 	switch verdict, err := c.judgeState(k, r, began); verdict {
 	case hit:
+		c.keepState(token, r, began)
 		c.hit(SourceRedis, k)
 		return readState(r), true, nil
 	case outdated:
+		c.endRead(token)
 		return c.staleState(r, err), true, err
 	}
+	c.endRead(token)
 	c.miss(k, r.Faults)
 	return c.askStateWith(ctx, k, r)
 }
@@ -112,7 +120,11 @@ func (c *Client) staleState(r *cache.StateReading, err error) knownState {
 func (c *Client) askStateWithout(ctx context.Context, k cache.Key, redisErr error) (s knownState, found bool, err error) {
 	live, source, err := c.live(ctx, k, refetch.Cause{Times: refetch.NoTimes, Direct: true})
 	if err != nil {
-		return s, false, withRedis(err, redisErr)
+		err = withRedis(err, redisErr)
+		if s, ok := c.rememberedStaleState(k); ok {
+			return s, true, err
+		}
+		return s, false, err
 	}
 	return liveState(live, source, nil), true, nil
 }
@@ -122,8 +134,8 @@ func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateRe
 	why := refetch.Cause{
 		Faults: r.Faults, Times: r.Times, Damaged: r.Damaged, WithGlobal: withGlobal(k, r.Faults),
 		Look: func(ctx context.Context) bool {
-			again, err := c.store.ReadState(ctx, k)
-			if err != nil {
+			var again *cache.StateReading
+			if !c.readAgain(ctx, func() (err error) { again, err = c.store.ReadState(ctx, k); return err }) {
 				return false
 			}
 			v, _ := c.judgeState(k, again, time.Now())
@@ -132,12 +144,14 @@ func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateRe
 	}
 	live, source, err := c.live(ctx, k, why)
 	if err == nil && live == nil {
-		if again, readErr := c.store.ReadState(ctx, k); readErr == nil {
+		var again *cache.StateReading
+		if c.readAgain(ctx, func() (err error) { again, err = c.store.ReadState(ctx, k); return err }) {
 			if v, _ := c.judgeState(k, again, time.Now()); v == hit {
 				c.hit(SourceRedis, k)
 				return readState(again), true, nil
 			}
-			r, why.Times, why.Damaged = again, again.Times, again.Damaged
+			r, why.Faults, why.Times, why.Damaged = again, again.Faults, again.Times, again.Damaged
+			why.WithGlobal = withGlobal(k, r.Faults)
 		}
 		why.Direct = true
 		live, source, err = c.live(ctx, k, why)

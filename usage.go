@@ -310,6 +310,7 @@ func (c *Client) writeUsages(ctx context.Context, usages []usageWrite) {
 	for k, updates := range byKey {
 		result, err := c.store.UpdateUsages(ctx, k, updates)
 		c.wrote(result, err)
+		c.forget(k)
 		c.observe(Event{Type: EventWritten, CustomerID: k.CustomerID, ResourceID: k.ResourceID, Applied: result.Applied, Skipped: result.Skipped, Err: err})
 		if err != nil {
 			return // what failed for one fails for all, and the caller waits

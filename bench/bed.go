@@ -50,7 +50,7 @@ func newBed(ctx context.Context, sizes []int) (b *bed, err error) {
 		return b, err
 	}
 	b.onClose(b.redis.stop)
-	if b.api, err = stiggtest.Start(); err != nil {
+	if b.api, err = stiggtest.Start(); err != nil { //nolint:contextcheck // it lives until Close
 		return b, err
 	}
 	b.onClose(func() error { b.api.Close(); return nil })
@@ -67,7 +67,8 @@ func newBed(ctx context.Context, sizes []int) (b *bed, err error) {
 		return b, fmt.Errorf("connect rueidis: %w", err)
 	}
 	b.onClose(func() error { b.rueidis.Close(); return nil })
-	if b.sdk, err = b.newSDK(&stigg.RedisConfig{Host: redisHost, Port: b.redis.port}); err != nil {
+	b.sdk, err = b.newSDK(&stigg.RedisConfig{Host: redisHost, Port: b.redis.port}) //nolint:contextcheck // it lives until Close
+	if err != nil {
 		return b, err
 	}
 	for _, size := range sizes {

@@ -73,12 +73,12 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
-		fmt.Fprintln(usage, err)
+		_, _ = fmt.Fprintln(usage, err)
 		return o, err
 	}
 	if o.rounds < 1 || o.window <= 0 || flags.NArg() > 0 {
 		err = errors.New("-rounds and -window must be positive, and there are no arguments but flags")
-		fmt.Fprintln(usage, err)
+		_, _ = fmt.Fprintln(usage, err)
 	}
 	return o, err
 }

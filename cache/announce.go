@@ -18,7 +18,7 @@ type announcement struct {
 }
 
 // Announce tells every process that waits for a refetch of k that it is over.
-// failure is nil on success.
+// failure is nil on success; its text is read by all who share the cache.
 func (s *Store) Announce(ctx context.Context, k Key, failure error) error {
 	var a announcement
 	if failure != nil {
@@ -28,54 +28,71 @@ func (s *Store) Announce(ctx context.Context, k Key, failure error) error {
 	if err != nil {
 		return err
 	}
-	return s.client.Publish(ctx, RefetchChannel(s.prefix, k), message).Err()
-}
-
-// Announcements receives the announcements of refetches, for any number of
-// waits, over one connection. It connects when it is first needed.
-type Announcements struct {
-	client  redis.UniversalClient
-	prefix  string
-	timeout time.Duration // how long to wait for a subscription to be confirmed
-
-	mu       sync.Mutex
-	closed   bool
-	pubsub   *redis.PubSub // nil: not connected
-	channels map[string]*announced
-	running  sync.WaitGroup
-	stop     chan struct{}
-}
-
-// announced is a channel that somebody listens to.
-type announced struct {
-	ready chan struct{} // closed when the server has confirmed the subscription
-	waits map[*Wait]struct{}
-}
-
-// Wait is one wait for an announcement.
-type Wait struct {
-	// C receives true for an announced success and false for an announced
-	// failure.
-	C       <-chan bool
-	c       chan bool
-	channel string
-	from    *Announcements
+	_, err = bounded(ctx, s, func(ctx context.Context) (int64, error) {
+		return s.client.Publish(ctx, RefetchChannel(s.prefix, k), message).Result()
+	})
+	return err
 }
 
 const (
 	// announceIdle is how long a connection may be silent before it is asked
 	// for a sign of life; twice that, and it counts as dead.
 	announceIdle = 10 * time.Second
-	// announceRetry is the pause before a lost connection is made again.
+	// announceRetry is the pause after a connection that was of no use.
 	announceRetry = 100 * time.Millisecond
+	// announceTimeout bounds the making of a connection and one command on it.
+	announceTimeout = time.Second
 )
+
+// Announcements receives the announcements of refetches, for any number of
+// waits, over one connection. It connects when it is first needed, and again
+// when the connection is lost while somebody waits.
+//
+// Everything that talks to Redis runs in goroutines of its own: a wait only
+// notes which channel it wants, and is never held up by a Redis that does not
+// answer.
+type Announcements struct {
+	client  redis.UniversalClient
+	prefix  string
+	timeout time.Duration // how long to wait for a subscription to be confirmed
+
+	context context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	changed chan struct{} // somebody began or ended a wait
+
+	mu       sync.Mutex
+	started  bool
+	closed   bool
+	pubsub   *redis.PubSub // the current connection; nil: there is none
+	channels map[string]*channel
+}
+
+// channel is one that somebody listens to, or did until just now.
+type channel struct {
+	waits      map[*Wait]struct{} // empty: to be unsubscribed
+	subscribed bool               // SUBSCRIBE was sent on the current connection
+	ready      chan struct{}      // closed when the server has confirmed it once
+}
+
+// Wait is one wait for an announcement.
+type Wait struct {
+	// C receives true for an announced success and false for an announced
+	// failure.
+	C    <-chan bool
+	c    chan bool
+	name string
+	from *Announcements
+}
 
 // NewAnnouncements makes a receiver on the store's Redis. Close it.
 func (s *Store) NewAnnouncements() *Announcements {
-	return &Announcements{
-		client: s.client, prefix: s.prefix, timeout: s.timeout,
-		channels: make(map[string]*announced), stop: make(chan struct{}),
+	a := &Announcements{
+		client: s.client, prefix: s.prefix, timeout: max(s.timeout, announceRetry),
+		changed: make(chan struct{}, 1), channels: make(map[string]*channel),
 	}
+	a.context, a.stop = context.WithCancel(context.Background())
+	return a
 }
 
 // errAnnouncementsClosed says that Close was called.
@@ -84,45 +101,41 @@ var errAnnouncementsClosed = errors.New("announcements are closed")
 // Wait begins to listen for the end of the refetch of k. It returns when the
 // server has confirmed that, or after a moment: an announcement can be missed
 // in any case, and whoever waits must look for itself now and then. Close the
-// wait.
+// wait. The error says that Close was called.
 func (a *Announcements) Wait(ctx context.Context, k Key) (*Wait, error) {
-	channel := RefetchChannel(a.prefix, k)
-	w, ready, err := a.add(ctx, channel)
+	w, ready, err := a.add(RefetchChannel(a.prefix, k))
 	if err != nil {
 		return nil, err
 	}
-	timer := time.NewTimer(max(a.timeout, announceRetry))
+	timer := time.NewTimer(a.timeout)
 	defer timer.Stop()
 	select {
 	case <-ready:
 	case <-timer.C:
 	case <-ctx.Done():
-	case <-a.stop:
+	case <-a.context.Done():
 	}
 	return w, nil
 }
 
-func (a *Announcements) add(ctx context.Context, channel string) (*Wait, <-chan struct{}, error) {
+func (a *Announcements) add(name string) (*Wait, <-chan struct{}, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return nil, nil, errAnnouncementsClosed
 	}
-	if a.pubsub == nil {
-		a.pubsub = a.client.Subscribe(ctx)
-		a.running.Add(1)
-		go a.receive(a.pubsub)
+	if !a.started {
+		a.started = true
+		a.running.Go(a.run)
 	}
-	listened, ok := a.channels[channel]
+	listened, ok := a.channels[name]
 	if !ok {
-		if err := a.pubsub.Subscribe(ctx, channel); err != nil {
-			return nil, nil, err
-		}
-		listened = &announced{ready: make(chan struct{}), waits: make(map[*Wait]struct{})}
-		a.channels[channel] = listened
+		listened = &channel{waits: make(map[*Wait]struct{}), ready: make(chan struct{})}
+		a.channels[name] = listened
+		a.notify()
 	}
 	c := make(chan bool, 1)
-	w := &Wait{C: c, c: c, channel: channel, from: a}
+	w := &Wait{C: c, c: c, name: name, from: a}
 	listened.waits[w] = struct{}{}
 	return w, listened.ready, nil
 }
@@ -132,65 +145,166 @@ func (w *Wait) Close() {
 	a := w.from
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	listened, ok := a.channels[w.channel]
+	listened, ok := a.channels[w.name]
 	if !ok {
 		return
 	}
 	delete(listened.waits, w)
-	if len(listened.waits) > 0 {
-		return
-	}
-	delete(a.channels, w.channel)
-	if a.pubsub != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = a.pubsub.Unsubscribe(ctx, w.channel) // a dead connection has no subscriptions
+	if len(listened.waits) == 0 {
+		a.notify()
 	}
 }
 
-// receive hands out what the connection receives, until the receiver is closed
-// or the connection is lost while nobody listens.
-func (a *Announcements) receive(pubsub *redis.PubSub) {
-	defer a.running.Done()
+// notify says that a.channels has changed.
+func (a *Announcements) notify() {
+	select {
+	case a.changed <- struct{}{}:
+	default: // it is said already
+	}
+}
+
+// Close ends the connection. Waits that are open hear nothing any more.
+func (a *Announcements) Close() {
+	a.mu.Lock()
+	a.closed = true
+	a.stop()
+	pubsub := a.pubsub
+	a.mu.Unlock()
+	if pubsub != nil {
+		_ = pubsub.Close() // what it was connected to may be away
+	}
+	a.running.Wait()
+}
+
+// run keeps a connection while somebody listens, and the one that is there
+// until it is lost.
+func (a *Announcements) run() {
+	for a.wanted() {
+		pubsub := a.connect()
+		if pubsub == nil {
+			return
+		}
+		lost := make(chan struct{})
+		var following sync.WaitGroup
+		following.Go(func() { a.follow(pubsub, lost) })
+		alive := a.receive(pubsub)
+		close(lost)
+		_ = pubsub.Close() // it is of no use any more
+		following.Wait()
+		if alive {
+			continue
+		}
+		select {
+		case <-a.context.Done():
+		case <-time.After(announceRetry):
+		}
+	}
+}
+
+// wanted waits until somebody listens. It reports false when the receiver is
+// closed.
+func (a *Announcements) wanted() bool {
+	for {
+		a.mu.Lock()
+		for name, c := range a.channels {
+			if len(c.waits) == 0 {
+				delete(a.channels, name)
+			}
+		}
+		n := len(a.channels)
+		a.mu.Unlock()
+		if n > 0 {
+			return a.context.Err() == nil
+		}
+		select {
+		case <-a.changed:
+		case <-a.context.Done():
+			return false
+		}
+	}
+}
+
+// connect prepares a connection, on which nothing is subscribed yet; nil if the
+// receiver is closed.
+func (a *Announcements) connect() *redis.PubSub {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return nil
+	}
+	for _, c := range a.channels {
+		c.subscribed = false
+	}
+	a.pubsub = a.client.Subscribe(a.context)
+	return a.pubsub
+}
+
+// follow subscribes and unsubscribes on a connection what is wanted, until the
+// connection is lost. A command that fails ends the connection.
+func (a *Announcements) follow(pubsub *redis.PubSub, lost <-chan struct{}) {
+	for {
+		subscribe, unsubscribe := a.changes()
+		ctx, cancel := context.WithTimeout(a.context, announceTimeout)
+		var err error
+		if len(subscribe) > 0 {
+			err = pubsub.Subscribe(ctx, subscribe...)
+		}
+		if err == nil && len(unsubscribe) > 0 {
+			err = pubsub.Unsubscribe(ctx, unsubscribe...)
+		}
+		cancel()
+		if err != nil {
+			_ = pubsub.Close() // the receiving end notices
+			return
+		}
+		select {
+		case <-a.changed:
+		case <-lost:
+			return
+		}
+	}
+}
+
+// changes returns the channels to subscribe and to unsubscribe, and notes that
+// this is done.
+func (a *Announcements) changes() (subscribe, unsubscribe []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, c := range a.channels {
+		switch {
+		case len(c.waits) == 0:
+			delete(a.channels, name)
+			if c.subscribed {
+				unsubscribe = append(unsubscribe, name)
+			}
+		case !c.subscribed:
+			c.subscribed = true
+			subscribe = append(subscribe, name)
+		}
+	}
+	return subscribe, unsubscribe
+}
+
+// receive hands out what a connection receives until it is lost. It reports
+// whether the connection was of use.
+func (a *Announcements) receive(pubsub *redis.PubSub) (alive bool) {
 	silent := false
-	for pubsub != nil {
-		message, err := pubsub.ReceiveTimeout(context.Background(), announceIdle)
+	for {
+		message, err := pubsub.ReceiveTimeout(a.context, announceIdle)
+		var refusal redis.Error
 		var timeout net.Error
 		switch {
 		case err == nil:
-			silent = false
+			alive, silent = true, false
 			a.handOut(message)
-			continue
-		case errors.As(err, &timeout) && timeout.Timeout() && !silent:
+		case errors.As(err, &refusal):
+			return false // the waits look for themselves meanwhile
+		case errors.As(err, &timeout) && timeout.Timeout() && !silent && pubsub.Ping(a.context) == nil:
 			silent = true
-			if pubsub.Ping(context.Background()) == nil {
-				continue
-			}
+		default:
+			return alive
 		}
-		silent = false
-		select {
-		case <-a.stop:
-		case <-time.After(announceRetry):
-		}
-		pubsub = a.renew(pubsub)
 	}
-}
-
-// renew replaces a connection that was lost, if anybody still listens.
-func (a *Announcements) renew(lost *redis.PubSub) *redis.PubSub {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_ = lost.Close() // it is of no use any more
-	a.pubsub = nil
-	if a.closed || len(a.channels) == 0 {
-		return nil
-	}
-	channels := make([]string, 0, len(a.channels))
-	for channel := range a.channels {
-		channels = append(channels, channel)
-	}
-	a.pubsub = a.client.Subscribe(context.Background(), channels...)
-	return a.pubsub
 }
 
 func (a *Announcements) handOut(message any) {
@@ -221,20 +335,4 @@ func (a *Announcements) handOut(message any) {
 			}
 		}
 	}
-}
-
-// Close ends the connection. Waits that are open hear nothing any more.
-func (a *Announcements) Close() {
-	a.mu.Lock()
-	if a.closed {
-		a.mu.Unlock()
-		return
-	}
-	a.closed = true
-	close(a.stop)
-	if a.pubsub != nil {
-		_ = a.pubsub.Close() // what it was connected to may be away
-	}
-	a.mu.Unlock()
-	a.running.Wait()
 }

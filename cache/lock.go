@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	mathrand "math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,6 +14,8 @@ import (
 // LockTTL is how long a lock lives unless it is extended. All programs that
 // share the cache use the same.
 const LockTTL = 5 * time.Second
+
+const lockMillis = int64(LockTTL / time.Millisecond)
 
 // ErrLocked says that somebody else held a lock for as long as could be waited.
 var ErrLocked = errors.New("locked by another writer")
@@ -35,38 +36,51 @@ return 0
 // Lock is a lock that this process holds until it is released or lives no
 // longer.
 type Lock struct {
-	client redis.UniversalClient
-	key    string
-	token  string
+	store *Store
+	key   string
+	token string
 }
 
 // TryRefetchLock takes the lock for refetching k if nobody holds it; nil if
-// somebody does.
+// somebody does. An error means that Redis did not answer: what it was asked
+// for it may have done all the same, so that the lock is returned with the
+// error, to be released when that is convenient.
 func (s *Store) TryRefetchLock(ctx context.Context, k Key) (*Lock, error) {
 	return s.tryLock(ctx, RefetchLockKey(s.prefix, k))
 }
 
 // RefetchLocked reports whether anybody holds the lock for refetching k.
 func (s *Store) RefetchLocked(ctx context.Context, k Key) (bool, error) {
-	n, err := s.client.Exists(ctx, RefetchLockKey(s.prefix, k)).Result()
+	n, err := bounded(ctx, s, func(ctx context.Context) (int64, error) {
+		return s.client.Exists(ctx, RefetchLockKey(s.prefix, k)).Result()
+	})
 	return n > 0, err
 }
 
 func (s *Store) tryLock(ctx context.Context, key string) (*Lock, error) {
-	token := newToken()
-	ok, err := s.client.SetNX(ctx, key, token, LockTTL).Result()
-	if err != nil || !ok {
-		return nil, err
+	lock := &Lock{store: s, key: key, token: newToken()}
+	_, err := bounded(ctx, s, func(ctx context.Context) (string, error) {
+		return s.client.Do(ctx, "SET", key, lock.token, "PX", lockMillis, "NX").Text()
+	})
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
 	}
-	return &Lock{client: s.client, key: key, token: token}, nil
+	return lock, err
 }
 
 // lock takes a lock, trying again as long as ctx allows.
 func (s *Store) lock(ctx context.Context, key string) (*Lock, error) {
-	for {
-		held, err := s.tryLock(ctx, key)
-		if held != nil || err != nil {
-			return held, err
+	for tries := 0; ; tries++ {
+		lock, err := s.tryLock(ctx, key)
+		switch {
+		case err != nil:
+			lock.releaseLate(ctx)
+			if tries > 0 && ctx.Err() != nil {
+				return nil, ErrLocked
+			}
+			return nil, err
+		case lock != nil:
+			return lock, nil
 		}
 		wait := time.NewTimer(50*time.Millisecond + mathrand.N(100*time.Millisecond))
 		select {
@@ -81,13 +95,63 @@ func (s *Store) lock(ctx context.Context, key string) (*Lock, error) {
 // Extend makes the lock live for LockTTL from now. It reports false if the
 // lock is not ours any more.
 func (l *Lock) Extend(ctx context.Context) (bool, error) {
-	n, err := extendScript.Run(ctx, l.client, []string{l.key}, l.token, strconv.FormatInt(LockTTL.Milliseconds(), 10)).Int()
+	n, err := l.run(ctx, extendScript, l.token, lockMillis)
 	return n == 1, err
 }
 
 // Release gives the lock back. A lock that is not ours any more stays as it is.
 func (l *Lock) Release(ctx context.Context) error {
-	return releaseScript.Run(ctx, l.client, []string{l.key}, l.token).Err()
+	_, err := l.run(ctx, releaseScript, l.token)
+	return err
+}
+
+// releaseLate gives a lock back whose taking was not answered, if it was taken.
+func (l *Lock) releaseLate(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), LockTTL)
+	defer cancel()
+	_ = l.Release(ctx) // it ends by itself
+}
+
+func (l *Lock) run(ctx context.Context, script *redis.Script, args ...any) (int, error) {
+	return bounded(ctx, l.store, func(ctx context.Context) (int, error) {
+		return script.Run(ctx, l.store.client, []string{l.key}, args...).Int()
+	})
+}
+
+// bounded runs a command for no longer than the store's timeout, whatever the
+// client makes of deadlines.
+func bounded[T any](ctx context.Context, s *Store, command func(context.Context) (T, error)) (T, error) {
+	var none T
+	ctx, err := s.deadline(ctx)
+	if err != nil {
+		return none, err
+	}
+	if !s.detach {
+		return command(ctx)
+	}
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := command(ctx)
+		done <- result{value, err}
+	}()
+	var timeout <-chan time.Time
+	if deadline, ok := ctx.Deadline(); ok {
+		timer := time.NewTimer(time.Until(deadline))
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	case <-timeout:
+		return none, ErrNoAnswer
+	}
 }
 
 func newToken() string {

@@ -93,7 +93,8 @@ type memo struct {
 }
 
 // memoBytes bounds the memory of a memo, counting each value twice: once for
-// its text and about once more for its index and what was decoded of it.
+// its text and about once more for its index and what was decoded of it. If
+// every entitlement of every value has been decoded, it is up to twice as much.
 const memoBytes = 32 << 20
 
 func newMemo() *memo {

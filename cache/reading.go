@@ -73,6 +73,11 @@ type Reading struct {
 	// if Faults.Usable().
 	Facts   entitlements.Facts
 	Damaged []Damaged
+	// ValueSize is the length of the customer value in bytes.
+	ValueSize int
+
+	// The usages as they came with the entitlements, under what the usage keys say.
+	snapshot, walletSnapshot entitlements.Usage
 }
 
 // StateReading is what Redis holds about a customer as a whole.
@@ -83,6 +88,7 @@ type StateReading struct {
 	// DeniedReason is the state-level reason for having no entitlements.
 	DeniedReason entitlements.AccessDeniedReason
 	Damaged      []Damaged
+	ValueSize    int // length of the customer value in bytes
 }
 
 // CachedEntitlement is one entitlement of a StateReading.
@@ -91,6 +97,8 @@ type CachedEntitlement struct {
 	Usage      entitlements.Usage
 	DataTime   int64 // epoch milliseconds of the change that the data reflects
 	Faults     Faults
+
+	snapshot entitlements.Usage
 }
 
 func damaged(key, raw string) Damaged {

@@ -109,6 +109,7 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	if head.value == nil {
 		return nil
 	}
+	r.ValueSize = len(head.value.raw)
 	it, err := head.value.find(ref)
 	if err != nil {
 		r.Faults |= ValueUnreadable
@@ -131,7 +132,8 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	if !withUsage || !it.definition.UsageTrackable() {
 		return nil
 	}
-	usage := s.readUsage(it, keys[rest:], values[rest:])
+	usage := s.readUsage(it.usage, keys[rest:], values[rest:])
+	r.snapshot = it.usage
 	f.Usage, f.DataTime = usage.usage, millisTime(max(head.times.Value, usage.at))
 	r.addUsageFaults(usage, UsageAbsent, UsageUnreadable)
 
@@ -156,7 +158,8 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 			return err
 		}
 	}
-	usage = s.readUsage(walletItem, walletKeys, walletValues)
+	usage = s.readUsage(walletItem.usage, walletKeys, walletValues)
+	r.walletSnapshot = walletItem.usage
 	f.Wallet, f.WalletUsage = &walletItem.definition, usage.usage
 	if at := millisTime(usage.at); at.After(f.DataTime) {
 		f.DataTime = at
@@ -246,8 +249,8 @@ type usageReading struct {
 
 // readUsage reads a usage and its timestamp over the snapshot that came with
 // the entitlement.
-func (s *Store) readUsage(it *item, keys []string, values []any) usageReading {
-	r := usageReading{usage: it.usage, at: timestampReply(values[1])}
+func (s *Store) readUsage(snapshot entitlements.Usage, keys []string, values []any) usageReading {
+	r := usageReading{usage: snapshot, at: timestampReply(values[1])}
 	value := textReply(values[0])
 	if !value.ok || r.at == NoTimestamp {
 		r.absent = true
@@ -258,7 +261,7 @@ func (s *Store) readUsage(it *item, keys []string, values []any) usageReading {
 		r.damaged = damaged(keys[0], value.text)
 		return r
 	}
-	r.usage = fields.over(it.usage)
+	r.usage = fields.over(snapshot)
 	r.usage.UpdatedAt = millisTime(r.at)
 	return r
 }
@@ -339,6 +342,7 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 	if head.value == nil {
 		return r, nil
 	}
+	r.ValueSize = len(head.value.raw)
 	items, err := head.value.list()
 	if err != nil {
 		r.Faults |= ValueUnreadable
@@ -364,11 +368,11 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 	next := 0
 	for i, it := range items {
 		c := &r.Entitlements[i]
-		*c = CachedEntitlement{Definition: &it.definition, Usage: it.usage, DataTime: head.times.Value}
+		*c = CachedEntitlement{Definition: &it.definition, Usage: it.usage, DataTime: head.times.Value, snapshot: it.usage}
 		if !it.definition.UsageTrackable() {
 			continue
 		}
-		usage := s.readUsage(it, usageKeys[next:], usages[next:])
+		usage := s.readUsage(it.usage, usageKeys[next:], usages[next:])
 		next += 2
 		c.Usage = usage.usage
 		c.DataTime = max(c.DataTime, usage.at)
@@ -433,7 +437,12 @@ func (s *Store) getNow(ctx context.Context, keys []string) ([]any, error) {
 		commands[i] = pipe.Get(ctx, key)
 	}
 	_, _ = pipe.Exec(ctx) // every command has its own error
-	values := make([]any, len(keys))
+	return replies(commands)
+}
+
+// replies collects the replies of commands that stand for one MGET.
+func replies(commands []*redis.StringCmd) ([]any, error) {
+	values := make([]any, len(commands))
 	for i, c := range commands {
 		text, err := c.Result()
 		switch {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync/atomic"
 	"time"
@@ -92,6 +93,94 @@ func lockCases() []testCase {
 			b.set(cache.WriteLockKey(b.prefix, customer), foreign)
 			b.requireHit(customer, calls)
 			b.requireFaults(0, b.readState(customer).Faults)
+		}},
+	}
+}
+
+// refetchCases are the rules of the lock under which a customer is refetched,
+// and of the announcement that follows.
+func refetchCases() []testCase {
+	take := func(b *bed, k cache.Key) *cache.Lock {
+		b.Helper()
+		lock, err := b.store.TryRefetchLock(b.Context(), k)
+		require.NoError(b, err)
+		return lock
+	}
+	requireLocked := func(b *bed, want bool) {
+		b.Helper()
+		locked, err := b.store.RefetchLocked(b.Context(), customer)
+		require.NoError(b, err)
+		require.Equal(b, want, locked)
+	}
+	return []testCase{
+		{"one has it at a time", func(b *bed) {
+			requireLocked(b, false)
+			lock := take(b, customer)
+			require.NotNil(b, lock)
+			requireLocked(b, true)
+			require.Nil(b, take(b, customer))
+			require.NotNil(b, take(b, resource), "a resource has its own")
+			ttl := b.client.PTTL(b.Context(), cache.RefetchLockKey(b.prefix, customer)).Val()
+			require.Greater(b, ttl, cache.LockTTL-time.Second)
+			require.LessOrEqual(b, ttl, cache.LockTTL)
+			require.NoError(b, lock.Release(b.Context()))
+			requireLocked(b, false)
+			require.NotNil(b, take(b, customer))
+		}},
+		{"it is extended while it is ours", func(b *bed) {
+			name := cache.RefetchLockKey(b.prefix, customer)
+			lock := take(b, customer)
+			require.NoError(b, b.client.PExpire(b.Context(), name, 2*time.Second).Err())
+			ours, err := lock.Extend(b.Context())
+			require.NoError(b, err)
+			require.True(b, ours)
+			require.Greater(b, b.client.PTTL(b.Context(), name).Val(), cache.LockTTL-time.Second)
+		}},
+		{"another program's is left alone", func(b *bed) {
+			name := cache.RefetchLockKey(b.prefix, customer)
+			lock := take(b, customer)
+			b.set(name, foreign)
+			require.Nil(b, take(b, customer))
+			ours, err := lock.Extend(b.Context())
+			require.NoError(b, err)
+			require.False(b, ours)
+			require.NoError(b, lock.Release(b.Context()))
+			b.requireKey(foreign, name)
+			b.delete(name)
+			ours, err = lock.Extend(b.Context())
+			require.NoError(b, err)
+			require.False(b, ours, "a lock that is gone is not taken again")
+			requireLocked(b, false)
+		}},
+		{"its end is announced to those who wait", func(b *bed) {
+			announcements := b.store.NewAnnouncements()
+			defer announcements.Close()
+			for _, k := range []cache.Key{customer, resource} {
+				for success, failure := range map[bool]error{true: nil, false: errors.New("boom")} {
+					wait, err := announcements.Wait(b.Context(), k)
+					require.NoError(b, err)
+					require.NoError(b, b.store.Announce(b.Context(), k, failure))
+					select {
+					case got := <-wait.C:
+						require.Equal(b, success, got)
+					case <-time.After(5 * time.Second):
+						require.Fail(b, "not heard")
+					}
+					wait.Close()
+				}
+			}
+		}},
+		{"the announcement has the form that other programs know", func(b *bed) {
+			heard := b.client.Subscribe(b.Context(), cache.RefetchChannel(b.prefix, customer))
+			defer func() { require.NoError(b, heard.Close()) }()
+			_, err := heard.Receive(b.Context())
+			require.NoError(b, err)
+			for want, failure := range map[string]error{`{}`: nil, `{"error":"boom"}`: errors.New("boom")} {
+				require.NoError(b, b.store.Announce(b.Context(), customer, failure))
+				message, err := heard.ReceiveMessage(b.Context())
+				require.NoError(b, err)
+				require.Equal(b, want, message.Payload)
+			}
 		}},
 	}
 }

@@ -147,6 +147,22 @@ func readCases() []testCase {
 			b.set(b.value(customer), `{}`)
 			require.True(b, b.read(customer, onOff).Facts.NoEntitlements)
 		}},
+		{"the timestamps alone", func(b *bed) {
+			requireTimes := func(k cache.Key, value, global int64) {
+				b.Helper()
+				times, err := b.store.ReadTimes(b.Context(), k)
+				require.NoError(b, err)
+				require.Equal(b, cache.Times{Value: value, Global: global}, times)
+			}
+			requireTimes(resource, cache.NoTimestamp, cache.NoTimestamp)
+			b.write(customer, changedAt(before, sample()), cache.WriteOptions{})
+			requireTimes(customer, before, cache.NoTimestamp)
+			requireTimes(resource, cache.NoTimestamp, before)
+			b.write(resource, sample(), cache.WriteOptions{})
+			requireTimes(resource, changed, before)
+			b.set(b.valueTime(resource), "soon")
+			requireTimes(resource, cache.NoTimestamp, before)
+		}},
 		{"a context that is over is an error", func(b *bed) {
 			ctx, cancel := context.WithCancel(b.Context())
 			cancel()

@@ -96,3 +96,12 @@ func sample() entitlements.State {
 func notTimestamps() []string {
 	return []string{"", "abc", "-5", "1.5", "1e3", " 1780308000000", "0x10", "NaN", "null", "9999999999999999", "99999999999999999999"}
 }
+
+// awkwardIDs are ids with what means something to JSON, to Redis or to the
+// layout.
+func awkwardIDs() []string {
+	return []string{
+		"has space", "user@example.com", "клиент-ñ-客户-🙂", `"quoted" 'id'`, `back\slash`, "{tag}", "}{", "{", "*?[a-z]",
+		"new\nline\r\n", "tab\tnul\x00", "a:b", "a#b", "c_a", "\u2028", "<&>", "null", "0",
+	}
+}

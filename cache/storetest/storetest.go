@@ -38,6 +38,7 @@ func Run(t *testing.T, newClient func(testing.TB) redis.UniversalClient) {
 		{"UpdateUsage", usageCases()},
 		{"Purge", purgeCases()},
 		{"WriteLock", lockCases()},
+		{"Refetch", refetchCases()},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {

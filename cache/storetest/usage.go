@@ -77,6 +77,24 @@ func usageCases() []testCase {
 				b.requireNoKey(b.usageTime(customer, calls))
 			}
 		}},
+		{"several in one step", func(b *bed) {
+			b.write(customer, sample(), cache.WriteOptions{})
+			r, err := b.store.UpdateUsages(b.Context(), customer, []cache.UsageUpdate{
+				{Ref: calls, Usage: entitlements.Usage{Current: 41}, At: at(before)},
+				{Ref: wallet, Usage: entitlements.Usage{Current: 112}, At: at(after + 1)},
+				{Ref: wallet, Usage: entitlements.Usage{Current: 111}, At: at(after)},
+			})
+			require.NoError(b, err)
+			b.requireApplied(1, 1, r)
+			require.Equal(b, 40.0, b.requireHit(customer, calls).Facts.Usage.Current)
+			require.Equal(b, 112.0, b.requireHit(customer, wallet).Facts.Usage.Current)
+		}},
+		{"none", func(b *bed) {
+			b.write(customer, sample(), cache.WriteOptions{})
+			r, err := b.store.UpdateUsages(b.Context(), customer, nil)
+			require.NoError(b, err)
+			b.requireApplied(0, 0, r)
+		}},
 		{"of many at once the newest stays", func(b *bed) {
 			const rounds, writers = 10, 6
 			b.write(customer, sample(), cache.WriteOptions{})

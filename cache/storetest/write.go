@@ -40,6 +40,24 @@ func writeCases() []testCase {
 				b.requireHit(customer, cache.RefOf(&r.Definition))
 			}
 		}},
+		{"ids of all kinds", func(b *bed) {
+			for _, id := range awkwardIDs() {
+				k := cache.Key{CustomerID: id, ResourceID: id}
+				state := stateOf(boolean(id+"!"), metered(id, 40), credit(id, 100))
+				b.write(k.Customer(), sample(), cache.WriteOptions{})
+				b.write(k, state, cache.WriteOptions{})
+				for _, r := range state.Records {
+					got := b.requireHit(k, cache.RefOf(&r.Definition)).Facts
+					require.Equal(b, r.Definition.Feature, got.Definition.Feature)
+					require.Equal(b, r.Usage, got.Usage)
+				}
+				b.requireApplied(1, 0, b.updateUsage(k, cache.Ref{ID: id}, 41, after))
+				require.Equal(b, 41.0, b.readState(k).Entitlements[1].Usage.Current)
+				require.NoError(b, b.store.Purge(b.Context(), k))
+				b.requireFaults(cache.ValueAbsent, b.read(k, calls).Faults)
+				b.requireHit(k.Customer(), calls)
+			}
+		}},
 		{"by default keys live for seven days", func(b *bed) {
 			b.requireTTL(7*24*time.Hour, cache.Options{})
 		}},

@@ -101,12 +101,12 @@ func configFrom(getenv func(string) string) (stigg.Config, string, error) {
 // serve puts the gate in front of work and serves until ctx ends. Then it takes
 // no new requests, lets those under way end, and closes the client last,
 // because they use it.
-func serve(ctx context.Context, listener net.Listener, config stigg.Config, currencyID string, work http.Handler) error {
+func serve(ctx context.Context, listener net.Listener, config stigg.Config, currencyID string, work http.Handler) (err error) {
 	client, err := stigg.Initialize(config)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	defer client.Close()
+	defer func() { err = errors.Join(err, client.Close()) }()
 
 	mux := http.NewServeMux()
 	mux.Handle("/generate", &gate{client: client, currencyID: currencyID, cost: costPerRequest, next: work, log: config.Logger})

@@ -43,14 +43,14 @@ func configFrom(getenv func(string) string) (stigg.Config, error) {
 
 // showCustomer shows everything a customer has, then the checks asked for, each
 // twice: the first answer can come from the API, the second from Redis.
-func showCustomer(ctx context.Context, w io.Writer, config stigg.Config, s subject) error {
+func showCustomer(ctx context.Context, w io.Writer, config stigg.Config, s subject) (err error) {
 	out := newTable(w)
 	config.Logger = out.logger()
 	client, err := stigg.Initialize(config)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer func() { err = errors.Join(err, client.Close()) }()
 
 	out.text("Redis at " + net.JoinHostPort(config.Redis.Host, strconv.Itoa(config.Redis.Port)) +
 		", keys beginning with " + config.Redis.EnvironmentPrefix + ":")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -17,7 +18,7 @@ const demoCustomer = "acme"
 
 // demonstrate asks the same few questions while first the API and then Redis
 // go away.
-func demonstrate(ctx context.Context, w io.Writer) error {
+func demonstrate(ctx context.Context, w io.Writer) (err error) {
 	api, err := stiggtest.Start()
 	if err != nil {
 		return err
@@ -52,7 +53,7 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer func() { err = errors.Join(err, client.Close()) }()
 
 	sso := func() (row, error) {
 		answer, err := client.GetBooleanEntitlement(ctx, stigg.BooleanQuery{CustomerID: demoCustomer, FeatureID: "sso"})

@@ -42,9 +42,9 @@ func run(ctx context.Context, w io.Writer, getenv func(string) string) error {
 			currencyID: getenv("STIGG_CURRENCY_ID"),
 		})
 	case hasKey:
-		fmt.Fprintf(w, "%s is set and %s is not: showing the demonstration.\n\n", apiKey, redisHost)
+		newTable(w).text(apiKey + " is set and " + redisHost + " is not: showing the demonstration.\n")
 	case hasHost:
-		fmt.Fprintf(w, "%s is set and %s is not: showing the demonstration.\n\n", redisHost, apiKey)
+		newTable(w).text(redisHost + " is set and " + apiKey + " is not: showing the demonstration.\n")
 	}
 	return demonstrate(ctx, w)
 }

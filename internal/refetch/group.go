@@ -37,6 +37,10 @@ type Config struct {
 	// HoldFor is how long an answer is held in process that could not be
 	// written to Redis.
 	HoldFor time.Duration
+	// HoldStale is how much longer it is kept for when nothing newer can be had.
+	HoldStale time.Duration
+	// HoldRecords bounds how many entitlements are held.
+	HoldRecords int
 	// Alone says not to share fetches with other processes.
 	Alone bool
 	// OnEvent is told what happens; nil: nobody is.
@@ -89,8 +93,8 @@ type Group struct {
 	flights map[flightKey]*flight
 }
 
-// flightKey tells the flights that ask the API in any case from those that may
-// wait for another process.
+// flightKey tells the flights that ask the API from those that may wait for
+// another process. One that waited and then asks has both keys.
 type flightKey struct {
 	cache.Key
 	direct bool
@@ -102,11 +106,12 @@ type flight struct {
 	done chan struct{} // closed when live and err are set
 	live *Live         // nil without err: look at the cache, another process has fetched
 	err  error
+	over chan struct{} // closed when the answer is written back, and valueTime set
 	// valueTime is the timestamp that the customer value has when the flight
 	// is over.
 	valueTime int64
-	// over are told valueTime; guarded by Group.mu.
-	over []func(valueTime int64)
+	// after are told valueTime when the flight is over; guarded by Group.mu.
+	after []func(valueTime int64)
 }
 
 // finish gives the outcome to everyone who waits.
@@ -118,7 +123,7 @@ func (f *flight) finish(live *Live, err error) {
 // New makes a Group.
 func New(config Config) *Group {
 	g := &Group{
-		config: config, settled: newSettled(), holds: newHolds(config.HoldFor),
+		config: config, settled: newSettled(), holds: newHolds(config.HoldFor, config.HoldStale, config.HoldRecords),
 		closing: make(chan struct{}), flights: make(map[flightKey]*flight),
 	}
 	g.base, g.cancel = context.WithCancel(context.Background())
@@ -182,7 +187,8 @@ func (g *Group) joinOrStart(k cache.Key, cause Cause) (f *flight, joined bool, e
 }
 
 // startGlobal fetches the global customer of a resource beside the resource;
-// the caller holds mu.
+// the caller holds mu. While that is under way, and once it is over, what it
+// wrote is no reason to fetch the resource again.
 func (g *Group) startGlobal(k cache.Key, cause Cause) {
 	customer := k.Customer()
 	global, ok := g.flights[flightKey{customer, cause.Direct}]
@@ -196,8 +202,14 @@ func (g *Group) startGlobal(k cache.Key, cause Cause) {
 		}
 		global = g.start(customer, why)
 	}
-	global.over = append(global.over, func(valueTime int64) {
-		g.settled.update(k, func(m *settlement) { m.globalWritten = valueTime })
+	g.settled.update(k, func(m *settlement) { m.globalUnderWay++ })
+	global.after = append(global.after, func(valueTime int64) {
+		g.settled.update(k, func(m *settlement) {
+			m.globalUnderWay = max(0, m.globalUnderWay-1) // it may have been forgotten meanwhile
+			if valueTime != unset {
+				m.globalWritten = valueTime
+			}
+		})
 	})
 }
 
@@ -211,7 +223,7 @@ func pause(failures int) time.Duration {
 
 // start begins a flight; the caller holds mu.
 func (g *Group) start(k cache.Key, cause Cause) *flight {
-	f := &flight{done: make(chan struct{}), valueTime: unset}
+	f := &flight{done: make(chan struct{}), over: make(chan struct{}), valueTime: unset}
 	g.flights[flightKey{k, cause.Direct}] = f
 	g.wait.Add(1)
 	go g.run(f, k, cause)
@@ -220,25 +232,52 @@ func (g *Group) start(k cache.Key, cause Cause) *flight {
 
 func (g *Group) run(f *flight, k cache.Key, cause Cause) {
 	defer g.wait.Done()
-	if g.announcements == nil || cause.Direct || !g.writable(k) {
+	switch {
+	case cause.Direct || !g.writable(k):
 		g.fetchAlone(f, k, cause)
-	} else {
+	case g.announcements != nil:
 		g.fleetFlight(f, k, cause)
+	case !g.found(g.base, f, k, cause):
+		g.fetchAlone(f, k, cause)
 	}
 	g.mu.Lock()
-	if fk := (flightKey{k, cause.Direct}); g.flights[fk] == f {
-		delete(g.flights, fk)
+	for _, fk := range []flightKey{{k, false}, {k, true}} {
+		if g.flights[fk] == f {
+			delete(g.flights, fk)
+		}
 	}
-	over := f.over
+	after := f.after
 	g.mu.Unlock()
-	for _, tell := range over {
+	close(f.over)
+	for _, tell := range after {
 		tell(f.valueTime)
 	}
+}
+
+// found ends the flight if the cache has meanwhile what was missing. Whoever is
+// about to ask the API looks first: between the reading that missed and now
+// another flight can have been and gone.
+func (g *Group) found(ctx context.Context, f *flight, k cache.Key, cause Cause) bool {
+	if cause.Look == nil || !cause.Look(ctx) {
+		return false
+	}
+	f.finish(nil, nil)
+	if times, err := g.config.Store.ReadTimes(ctx, k); err == nil {
+		f.valueTime = times.Value
+	}
+	return true
 }
 
 // fetchAlone fetches, gives the answer to everyone who waits, and writes it to
 // Redis.
 func (g *Group) fetchAlone(f *flight, k cache.Key, cause Cause) error {
+	if other := g.fetching(f, k); other != nil {
+		<-other.done
+		f.finish(other.live, other.err)
+		<-other.over
+		f.valueTime = other.valueTime
+		return other.err
+	}
 	live, err := g.fetch(k, cause)
 	switch {
 	case err != nil:
@@ -251,6 +290,23 @@ func (g *Group) fetchAlone(f *flight, k cache.Key, cause Cause) error {
 		f.finish(live, nil)
 	}
 	return err
+}
+
+// fetching makes f the flight that asks the API for k in this process, for
+// those as well who want it asked in any case. If another does so already,
+// that one is returned.
+func (g *Group) fetching(f *flight, k cache.Key) *flight {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	other, ok := g.flights[flightKey{k, true}]
+	if !ok {
+		g.flights[flightKey{k, true}] = f
+		return nil
+	}
+	if other == f {
+		return nil
+	}
+	return other
 }
 
 // fetch asks the API and remembers what the answer settles.
@@ -267,12 +323,7 @@ func (g *Group) fetch(k cache.Key, cause Cause) (*Live, error) {
 			m.failures++
 			return
 		}
-		*m = settlement{
-			at:        live.At,
-			valueSeen: cause.Times.Value, valueWritten: unset,
-			globalSeen: cause.Times.Global, globalWritten: unset,
-			withoutUsage: live.withoutUsage(),
-		}
+		m.settle(live.At, cause.Times, live.withoutUsage())
 	})
 	return live, err
 }
@@ -284,7 +335,7 @@ func (g *Group) ask(ctx context.Context, k cache.Key) (*Live, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Live{State: state, Source: source, Began: began, At: time.Now()}, nil
+	return newLive(state, source, began), nil
 }
 
 func (g *Group) writable(k cache.Key) bool {
@@ -336,7 +387,7 @@ func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Cont
 			done <- err
 			return
 		}
-		live := &Live{State: state, Source: source, Began: began, At: time.Now()}
+		live := newLive(state, source, began)
 		g.settled.update(k, func(m *settlement) {
 			m.at, m.failedAt, m.failures, m.err = live.At, time.Time{}, 0, nil
 			m.withoutUsage = live.withoutUsage()
@@ -357,7 +408,26 @@ func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Cont
 }
 
 // Held returns the live answer that is held in process for k; nil if there is none.
-func (g *Group) Held(k cache.Key) *Live { return g.holds.get(k, time.Now()) }
+// One that is older than refreshAfter (0: never) is fetched anew beside the
+// caller.
+func (g *Group) Held(k cache.Key, refreshAfter time.Duration) *Live {
+	now := time.Now()
+	live := g.holds.get(k, now)
+	if live != nil && refreshAfter > 0 && now.Sub(live.At) >= refreshAfter {
+		// An error means that it failed a moment ago, or that the group is closed.
+		_, _, _ = g.joinOrStart(k, Cause{Times: NoTimes, Direct: true})
+	}
+	return live
+}
+
+// HeldStale returns the answer that is held in process for k although it is
+// out of date, if it is no older than maxAge; nil if there is none.
+func (g *Group) HeldStale(k cache.Key, now time.Time, maxAge time.Duration) *Live {
+	if maxAge <= 0 {
+		return nil
+	}
+	return g.holds.getStale(k, now, g.config.HoldFor+maxAge)
+}
 
 // Changed says that k has changed just now: what is held in process is let go,
 // and no check joins a fetch that began before.

@@ -9,14 +9,13 @@ import (
 	"github.com/stiggio/server-sdk-go/cache"
 )
 
-// maxHeldRecords bounds how many entitlements the outage memory keeps.
-const maxHeldRecords = 50_000
-
 // holds is the outage memory: live answers that could not be written to Redis,
 // kept for a few seconds so that its absence does not become a request to the
-// API for every check.
+// API for every check. Without Redis it is the memory that answers come from.
 type holds struct {
-	ttl time.Duration
+	ttl   time.Duration // how long an answer is used
+	stale time.Duration // how long after that it may be used if nothing newer can be had
+	max   int           // how many entitlements are kept
 
 	mu      sync.Mutex
 	lru     *simplelru.LRU[cache.Key, hold]
@@ -30,8 +29,8 @@ type hold struct {
 	changed time.Time
 }
 
-func newHolds(ttl time.Duration) *holds {
-	h := &holds{ttl: ttl}
+func newHolds(ttl, stale time.Duration, maxRecords int) *holds {
+	h := &holds{ttl: ttl, stale: stale, max: maxRecords}
 	// Bounded by records, in set; the limit here only has to be large enough.
 	h.lru, _ = simplelru.NewLRU(1<<20, func(_ cache.Key, old hold) { h.records -= old.weight() })
 	return h
@@ -64,7 +63,7 @@ func (h *holds) set(k cache.Key, new hold) {
 	h.lru.Remove(k)
 	h.lru.Add(k, new)
 	h.records += new.weight()
-	for h.records > maxHeldRecords {
+	for h.records > h.max {
 		h.lru.RemoveOldest()
 	}
 }
@@ -77,8 +76,21 @@ func (h *holds) get(k cache.Key, now time.Time) *Live {
 	if !ok || held.live == nil {
 		return nil
 	}
-	if now.Sub(held.live.At) >= h.ttl {
-		h.lru.Remove(k)
+	if age := now.Sub(held.live.At); age >= h.ttl {
+		if age >= h.ttl+h.stale {
+			h.lru.Remove(k)
+		}
+		return nil
+	}
+	return held.live
+}
+
+// getStale returns the answer that is held for k, if it is no older than maxAge.
+func (h *holds) getStale(k cache.Key, now time.Time, maxAge time.Duration) *Live {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held, ok := h.lru.Peek(k)
+	if !ok || held.live == nil || now.Sub(held.live.At) > maxAge {
 		return nil
 	}
 	return held.live

@@ -14,18 +14,25 @@ type Live struct {
 	Source entitlements.Source
 	Began  time.Time // when the fetch began
 	At     time.Time // when the answer was there
+
+	records map[cache.Ref]*entitlements.Record
+}
+
+// newLive makes a Live of an answer.
+func newLive(state entitlements.State, source entitlements.Source, began time.Time) *Live {
+	l := &Live{State: state, Source: source, Began: began, At: time.Now()}
+	l.records = make(map[cache.Ref]*entitlements.Record, len(state.Records))
+	for i := range l.State.Records {
+		r := &l.State.Records[i]
+		if ref := cache.RefOf(&r.Definition); l.records[ref] == nil {
+			l.records[ref] = r
+		}
+	}
+	return l
 }
 
 // Find returns the record of one entitlement; nil if the state has none.
-func (l *Live) Find(ref cache.Ref) *entitlements.Record {
-	for i := range l.State.Records {
-		r := &l.State.Records[i]
-		if r.Definition.IsCredit == ref.IsCredit && cache.RefOf(&r.Definition) == ref {
-			return r
-		}
-	}
-	return nil
-}
+func (l *Live) Find(ref cache.Ref) *entitlements.Record { return l.records[ref] }
 
 // ChangedAt is when the list of entitlements changed: the first time that one
 // of them carries; zero if none does.

@@ -29,7 +29,16 @@ type settlement struct {
 
 	valueSeen, valueWritten   int64 // the customer value's timestamp before and after
 	globalSeen, globalWritten int64 // the global customer's
+	globalUnderWay            int   // fetches of the global customer that accompany one of the resource
 	withoutUsage              map[cache.Ref]struct{}
+}
+
+// settle notes a live fetch. What earlier fetches of the global customer wrote
+// stays settled: this one is later.
+func (m *settlement) settle(at time.Time, seen cache.Times, withoutUsage map[cache.Ref]struct{}) {
+	m.at, m.failedAt, m.failures, m.err = at, time.Time{}, 0, nil
+	m.valueSeen, m.valueWritten = seen.Value, unset
+	m.globalSeen, m.withoutUsage = seen.Global, withoutUsage
 }
 
 // settled remembers settlements; the least recently used are forgotten.
@@ -78,7 +87,7 @@ func (s *settled) remaining(k cache.Key, faults cache.Faults, times cache.Times,
 	if !ok || m.at.IsZero() {
 		return faults
 	}
-	if times.Global == m.globalSeen || times.Global == m.globalWritten {
+	if m.globalUnderWay > 0 || times.Global == m.globalSeen || times.Global == m.globalWritten {
 		faults &^= cache.GlobalAbsent | cache.GlobalNewer
 	}
 	if times.Value == m.valueSeen || times.Value == m.valueWritten {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -226,3 +227,18 @@ func (c *Config) KeysTTL() time.Duration {
 func (c *Config) VisibilityTimeout() time.Duration {
 	return time.Duration(c.VisibilityTimeoutSeconds) * time.Second
 }
+
+// Port reads only the port of the HTTP server.
+func Port(environ []string) (int, error) {
+	text := env.ToMap(environ)["PORT"]
+	if text == "" {
+		return defaultPort, nil
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil || port < 1 || port > 65535 {
+		return 0, errors.New("PORT: is not a port")
+	}
+	return port, nil
+}
+
+const defaultPort = 4000

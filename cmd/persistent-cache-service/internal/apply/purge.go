@@ -1,0 +1,135 @@
+package apply
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stiggio/server-sdk-go/cache"
+)
+
+// purgeBatch is about how many keys one step of a purge looks at.
+const purgeBatch = 500
+
+// buryScript keeps the later of two times.
+var buryScript = redis.NewScript(`
+local old = tonumber(redis.call('GET', KEYS[1]) or '')
+if not old or old < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) end
+return 1
+`)
+
+// purgeCustomer deletes what is cached of a customer that is gone. A resource
+// is not read without its customer, so that its data need not be looked for.
+func (e *Engine) purgeCustomer(ctx context.Context, job Job) Result {
+	k := job.Message.Key.Customer()
+	err := e.redisOp(ctx, true, func(ctx context.Context) error {
+		if at := job.Message.Time; !at.IsZero() {
+			key := tombstoneKey(e.config.Prefix, k)
+			if err := buryScript.Run(ctx, e.config.Redis, []string{key}, strconv.FormatInt(at.UnixMilli(), 10), int(tombstoneTTL/time.Second)).Err(); err != nil {
+				return err
+			}
+		}
+		return e.config.Store.Purge(ctx, k)
+	})
+	if err != nil {
+		return unfinished(err)
+	}
+	return done(Purged)
+}
+
+// purger deletes what is cached of the whole environment, one purge at a time.
+// All that ask for one before it begins share it.
+type purger struct {
+	engine *Engine
+
+	mu      sync.Mutex
+	asking  []Job
+	working bool
+}
+
+func newPurger(e *Engine) *purger { return &purger{engine: e} }
+
+func (p *purger) submit(job Job) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asking = append(p.asking, job)
+	if !p.working {
+		p.working = true
+		go p.run()
+	}
+}
+
+func (p *purger) run() {
+	for {
+		p.mu.Lock()
+		jobs := p.asking
+		p.asking = nil
+		p.working = len(jobs) > 0
+		p.mu.Unlock()
+		if len(jobs) == 0 {
+			return
+		}
+		result := p.engine.purgeAll(p.engine.ctx)
+		for _, job := range jobs {
+			job.Done(result)
+		}
+	}
+}
+
+// purgeAll deletes the values, the metadata and their timestamps of every
+// customer and resource. Usages stay, as they do in every purge.
+func (e *Engine) purgeAll(ctx context.Context) Result {
+	began := time.Now()
+	total := 0
+	var cursor uint64
+	for {
+		if ctx.Err() != nil {
+			return unfinished(errStopping)
+		}
+		var keys []string
+		next := cursor
+		err := e.redisOp(ctx, true, func(ctx context.Context) (err error) {
+			keys, next, err = e.config.Redis.Scan(ctx, cursor, escapePattern(e.config.Prefix)+":c_*", purgeBatch).Result()
+			if err != nil {
+				return err
+			}
+			doomed := keys[:0]
+			for _, key := range keys {
+				if !isUsageKey(e.config.Prefix, key) {
+					doomed = append(doomed, key)
+				}
+			}
+			keys = doomed
+			if len(doomed) == 0 {
+				return nil
+			}
+			return e.config.Redis.Unlink(ctx, doomed...).Err()
+		})
+		if err != nil {
+			return unfinished(err)
+		}
+		total += len(keys)
+		e.config.Metrics.Purged.Add(float64(len(keys)))
+		if cursor = next; cursor == 0 {
+			break
+		}
+	}
+	e.config.Log.Info("purged the environment: a package was published to all customers", "keys", total, "seconds", time.Since(began).Seconds())
+	return done(Purged)
+}
+
+// isUsageKey tells the keys of usages, and their timestamps, from the others.
+func isUsageKey(prefix, key string) bool {
+	rest := strings.TrimPrefix(key, cache.ValueKey(prefix, cache.Key{}))
+	return strings.Contains(rest, ":f_") || strings.Contains(rest, ":credit_")
+}
+
+// escapePattern takes the special meaning from the characters of a text in a
+// pattern of keys.
+func escapePattern(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
+}

@@ -1,0 +1,341 @@
+// Package consumer takes messages from the queue, has them carried out, and
+// deletes them when that is done, and not before.
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/apply"
+	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/message"
+	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/metrics"
+	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/queue"
+	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/watch"
+)
+
+const (
+	// pollWait is how long a receive waits for messages: the most that SQS allows.
+	pollWait = 20 * time.Second
+	// pollGrace is how long a receive may still take when the service stops.
+	// It is enough for one that has messages to bring; one that waits for some
+	// is given up.
+	pollGrace = time.Second
+	// maxInHand is how many messages may be worked on, those aside that wait
+	// for a refetch.
+	maxInHand = 256
+	// fullPoll is how often to look whether there is room again.
+	fullPoll = 5 * time.Millisecond
+	// retryFirst and retryMost bound the wait after a failed receive.
+	retryFirst = 250 * time.Millisecond
+	retryMost  = 20 * time.Second
+	// deleteTries is how often to try to delete. What could not be deleted
+	// comes again, which changes nothing.
+	deleteTries = 5
+)
+
+// Config configures a Consumer. All of it is required.
+type Config struct {
+	Queue      queue.Queue
+	Engine     *apply.Engine
+	Redis      *watch.Gate       // nothing is received while Redis is away
+	State      *watch.Dependency // of the queue
+	Consumers  int               // receives under way at the same time
+	BatchSize  int               // messages per receive
+	Visibility time.Duration     // how long messages in hand are hidden, extended in time
+	Metrics    *metrics.Metrics
+	Log        *slog.Logger
+	OnPanic    func(value any, stack []byte, messageType, messageID string)
+}
+
+// Consumer consumes one queue.
+type Consumer struct {
+	config  Config
+	running atomic.Int32 // receivers that work
+	deletes *batcher[string]
+	returns *batcher[returned]
+
+	mu     sync.Mutex
+	inHand map[*delivery]struct{}
+	counts map[string]map[string]uint64 // by type and outcome
+	last   time.Time
+	logged memory
+}
+
+// delivery is a message in hand.
+type delivery struct {
+	message     queue.Message
+	received    time.Time
+	hiddenUntil time.Time
+}
+
+type returned struct {
+	receipt string
+	delay   time.Duration
+}
+
+// New makes a Consumer. Nothing is received until Run.
+func New(config Config) *Consumer {
+	return &Consumer{config: config, inHand: map[*delivery]struct{}{}, counts: map[string]map[string]uint64{}}
+}
+
+// Run consumes until ctx ends; then it finishes what is in hand, for no longer
+// than drain, gives the rest back to the queue, and returns. The engine is
+// stopped with it.
+func (c *Consumer) Run(ctx context.Context, drain time.Duration) {
+	c.deletes = newBatcher(c.delete)
+	c.returns = newBatcher(c.giveBack)
+	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopKeeping()
+	var keeper, receivers sync.WaitGroup
+	keeper.Go(func() { c.keepHidden(keeping) })
+	for range c.config.Consumers {
+		receivers.Go(func() { c.receive(ctx) })
+	}
+	receivers.Wait()
+
+	c.config.Engine.Stop()
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		c.config.Engine.Wait()
+	}()
+	timer := time.NewTimer(drain)
+	defer timer.Stop()
+	select {
+	case <-finished:
+	case <-timer.C:
+		c.abandon()
+	}
+	stopKeeping()
+	keeper.Wait()
+	c.deletes.close()
+	c.returns.close()
+}
+
+// Running is how many receivers work: they are connected, and Redis is there.
+func (c *Consumer) Running() int { return int(c.running.Load()) }
+
+// receive receives messages, one batch after the other.
+func (c *Consumer) receive(ctx context.Context) {
+	pollCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(pollGrace, cancel) })()
+
+	works := false
+	turn := func(on bool) {
+		if works != on {
+			works = on
+			if on {
+				c.running.Add(1)
+			} else {
+				c.running.Add(-1)
+			}
+		}
+	}
+	defer func() { turn(false) }()
+	for failures := 0; ctx.Err() == nil; {
+		if !c.config.Redis.Up() {
+			turn(false)
+			if c.config.Redis.Wait(ctx) != nil {
+				return
+			}
+		}
+		if !c.awaitRoom(ctx) {
+			return
+		}
+		wait := pollWait
+		if !works {
+			wait = 0 // find out at once whether the queue is there
+		}
+		messages, err := c.config.Queue.Receive(pollCtx, c.config.BatchSize, wait, c.config.Visibility)
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			turn(false)
+			c.config.Metrics.QueueErrors.WithLabelValues("receive").Inc()
+			if c.Running() == 0 {
+				c.config.State.Failed(err)
+			} else {
+				c.config.State.Erred(err)
+			}
+			if !watch.Sleep(ctx, watch.Backoff(failures, retryFirst, retryMost)) {
+				return
+			}
+			failures++
+			continue
+		}
+		failures = 0
+		turn(true)
+		c.config.State.Worked()
+		c.acceptAll(messages)
+	}
+}
+
+// awaitRoom waits while too much is in hand.
+func (c *Consumer) awaitRoom(ctx context.Context) bool {
+	for c.InHand()-c.config.Engine.Waiting() >= maxInHand {
+		if !watch.Sleep(ctx, fullPoll) {
+			return false
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// acceptAll takes messages in hand, all of them before the first is worked on,
+// so that none of them shows again meanwhile.
+func (c *Consumer) acceptAll(messages []queue.Message) {
+	if len(messages) == 0 {
+		return
+	}
+	now := time.Now()
+	deliveries := make([]*delivery, len(messages))
+	c.mu.Lock()
+	c.last = now
+	for i, m := range messages {
+		deliveries[i] = &delivery{message: m, received: now, hiddenUntil: now.Add(c.config.Visibility)}
+		c.inHand[deliveries[i]] = struct{}{}
+	}
+	c.mu.Unlock()
+	for _, d := range deliveries {
+		c.accept(d)
+	}
+}
+
+// unreadable is the label of messages of which not even the type is known.
+const unreadable = "unreadable"
+
+// accept has one message carried out.
+func (c *Consumer) accept(d *delivery) {
+	m, err := c.decode(d)
+	if err != nil {
+		outcome := apply.Panicked
+		var unread *message.Error
+		if errors.As(err, &unread) {
+			outcome = unread.Kind
+		}
+		c.finish(d, unreadable, apply.Result{Outcome: outcome, Fate: apply.Leave, Err: err})
+		return
+	}
+	at := m.Time
+	for _, known := range []time.Time{m.SentAt, d.message.SentAt, d.received} {
+		if at.IsZero() {
+			at = known
+		}
+	}
+	messageType := m.Type
+	id := d.message.ID
+	d.message.Body = "" // it can be large, and the message can be in hand for long
+	c.config.Engine.Submit(apply.Job{
+		ID: id, Message: m, At: at,
+		Done: func(r apply.Result) { c.finish(d, messageType, r) },
+	})
+}
+
+func (c *Consumer) decode(d *delivery) (m message.Message, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			c.config.Metrics.Panics.Inc()
+			if c.config.OnPanic != nil {
+				c.config.OnPanic(value, unreadable, d.message.ID)
+			}
+			err = errors.New("panic while the message was read")
+		}
+	}()
+	return message.Decode(d.message.Body)
+}
+
+// finish does with a message what its result asks for.
+func (c *Consumer) finish(d *delivery, messageType string, r apply.Result) {
+	now := time.Now()
+	c.mu.Lock()
+	if _, there := c.inHand[d]; !there {
+		c.mu.Unlock()
+		return // given back when the service stopped
+	}
+	delete(c.inHand, d)
+	byOutcome := c.counts[messageType]
+	if byOutcome == nil {
+		byOutcome = map[string]uint64{}
+		c.counts[messageType] = byOutcome
+	}
+	byOutcome[r.Outcome]++
+	tell := r.Fate == apply.Leave && c.logged.add(d.message.ID)
+	c.mu.Unlock()
+
+	m := c.config.Metrics
+	m.Messages.WithLabelValues(messageType, r.Outcome).Inc()
+	m.MessageDuration.Observe(now.Sub(d.received).Seconds())
+	switch r.Fate {
+	case apply.Delete:
+		m.Processed.Inc()
+		if !d.message.SentAt.IsZero() {
+			m.Lag.Observe(max(0, now.Sub(d.message.SentAt).Seconds()))
+		}
+		c.deletes.add(d.message.Receipt)
+	case apply.Return:
+		c.returns.add(returned{d.message.Receipt, r.Delay})
+	case apply.Leave:
+		if tell {
+			c.config.Log.Warn("message is left in the queue",
+				"messageId", d.message.ID, "type", messageType, "outcome", r.Outcome, "err", r.Err)
+		}
+	}
+}
+
+// delete deletes a batch, again as long as it may help.
+func (c *Consumer) delete(receipts []string) {
+	var err error
+	for n := range deleteTries {
+		if receipts, err = c.config.Queue.Delete(context.Background(), receipts); err == nil {
+			return
+		}
+		c.config.Metrics.QueueErrors.WithLabelValues("delete").Inc()
+		if len(receipts) == 0 {
+			break
+		}
+		watch.Sleep(context.Background(), watch.Backoff(n, retryFirst, time.Second))
+	}
+	c.config.State.Erred(fmt.Errorf("messages that were dealt with come again: %w", err))
+}
+
+// giveBack shows messages in the queue again, at once or after their delay.
+func (c *Consumer) giveBack(batch []returned) {
+	byDelay := map[time.Duration][]string{}
+	for _, r := range batch {
+		// Whole quarters of a minute make few groups.
+		delay := r.delay.Round(15 * time.Second)
+		byDelay[delay] = append(byDelay[delay], r.receipt)
+	}
+	for delay, receipts := range byDelay {
+		if _, err := c.config.Queue.SetVisibility(context.Background(), receipts, delay); err != nil {
+			// They show again when their time is over.
+			c.visibilityFailed(err)
+		}
+	}
+}
+
+func (c *Consumer) visibilityFailed(err error) {
+	c.config.Metrics.QueueErrors.WithLabelValues("visibility").Inc()
+	c.config.State.Erred(err)
+}
+
+// abandon gives back what is still in hand.
+func (c *Consumer) abandon() {
+	c.mu.Lock()
+	rest := make([]*delivery, 0, len(c.inHand))
+	for d := range c.inHand {
+		rest = append(rest, d)
+	}
+	clear(c.inHand)
+	c.mu.Unlock()
+	c.config.Log.Warn("messages are given back to the queue: they could not be finished in time", "messages", len(rest))
+	for _, d := range rest {
+		c.returns.add(returned{receipt: d.message.Receipt})
+	}
+}

@@ -1,0 +1,102 @@
+package message
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"time"
+
+	"github.com/stiggio/server-sdk-go/internal/apistate"
+)
+
+// object is a JSON object whose fields are read when they are asked for.
+type object map[string]json.RawMessage
+
+// parseObject reads a JSON object; it reports false when raw is none.
+func parseObject(raw json.RawMessage) (object, bool) {
+	var o object
+	if json.Unmarshal(raw, &o) != nil || o == nil {
+		return nil, false
+	}
+	return o, true
+}
+
+func isNull(raw json.RawMessage) bool {
+	return len(raw) == 0 || string(bytes.TrimSpace(raw)) == "null"
+}
+
+func (o object) has(name string) bool { return !isNull(o[name]) }
+
+// child reads an object within the object; nil when it is absent or null.
+func (o object) child(name string) (object, error) {
+	if !o.has(name) {
+		return nil, nil
+	}
+	c, ok := parseObject(o[name])
+	if !ok {
+		return nil, malformed(name, "not an object")
+	}
+	return c, nil
+}
+
+// text reads a string; empty when it is absent or null.
+func (o object) text(name string) (string, error) {
+	if !o.has(name) {
+		return "", nil
+	}
+	var s string
+	if json.Unmarshal(o[name], &s) != nil {
+		return "", malformed(name, "not a string")
+	}
+	return s, nil
+}
+
+// id reads an id; empty when it is absent or null.
+func (o object) id(name string) (string, error) {
+	s, err := o.text(name)
+	if err != nil {
+		return "", err
+	}
+	if o.has(name) && s == "" || len(s) > maxIDLength {
+		return "", malformed(name, "not an id")
+	}
+	return s, nil
+}
+
+// requiredID reads an id that has to be there.
+func (o object) requiredID(name string) (string, error) {
+	s, err := o.id(name)
+	if err == nil && s == "" {
+		err = malformed(name, "missing")
+	}
+	return s, err
+}
+
+// time reads a time; zero when it is absent or null.
+func (o object) time(name string) (time.Time, error) {
+	t, err := apistate.ParseTime(o[name])
+	if err != nil || !t.IsZero() && t.UnixMilli() <= 0 {
+		return time.Time{}, malformed(name, "not a time")
+	}
+	return t, nil
+}
+
+// number reads a number that has to be there.
+func (o object) number(name string) (float64, error) {
+	var n *float64
+	if json.Unmarshal(o[name], &n) != nil || n == nil || !plausible(*n) {
+		return 0, malformed(name, "not a number")
+	}
+	return *n, nil
+}
+
+// plausible tells numbers that can be counts of something from those that
+// would be infinite once multiplied.
+func plausible(n float64) bool {
+	const most = 1e21
+	return math.Abs(n) <= most
+}
+
+func malformed(where, problem string) *Error {
+	return &Error{Malformed, where + ": " + problem}
+}

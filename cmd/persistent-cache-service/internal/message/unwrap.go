@@ -1,0 +1,67 @@
+package message
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/stiggio/server-sdk-go/internal/apistate"
+)
+
+// maxWrappers is how many wrappers are taken off: an event bus that forwards
+// to a topic makes two.
+const maxWrappers = 4
+
+// unwrap takes off what SNS and EventBridge put around a message, and returns
+// the message with the time at which the innermost wrapper was sent.
+func unwrap(body []byte) (fields object, sentAt time.Time, err error) {
+	for range maxWrappers + 1 {
+		fields, ok := parseObject(body)
+		if !ok {
+			return nil, time.Time{}, &Error{NotJSON, "not a JSON object"}
+		}
+		inner, at, wrapped, err := peel(fields)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if !wrapped {
+			return fields, sentAt, nil
+		}
+		body = inner
+		if !at.IsZero() {
+			sentAt = at
+		}
+	}
+	return nil, time.Time{}, &Error{UnknownFormat, "wrapped too often"}
+}
+
+// peel takes off one wrapper, if there is one.
+func peel(fields object) (inner []byte, at time.Time, wrapped bool, err error) {
+	var kind string
+	_ = json.Unmarshal(fields["Type"], &kind) // not a string: not SNS
+	switch {
+	case kind == "Notification" && fields.has("Message"):
+		text, err := fields.text("Message")
+		if err != nil {
+			return nil, time.Time{}, false, err
+		}
+		return []byte(text), wrapperTime(fields["Timestamp"]), true, nil
+	case fields.has("detail-type") && fields.has("detail"):
+		detail := fields["detail"]
+		var text string
+		if json.Unmarshal(detail, &text) == nil {
+			detail = json.RawMessage(text)
+		}
+		return detail, wrapperTime(fields["time"]), true, nil
+	}
+	return nil, time.Time{}, false, nil
+}
+
+// wrapperTime reads the time of a wrapper, which is only the second choice
+// after the message's own: one that cannot be read counts as absent.
+func wrapperTime(raw json.RawMessage) time.Time {
+	t, err := apistate.ParseTime(raw)
+	if err != nil || t.UnixMilli() <= 0 {
+		return time.Time{}
+	}
+	return t
+}

@@ -1,0 +1,47 @@
+package service
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/apply"
+	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/watch"
+)
+
+const (
+	// heartbeatEvery is the time between two heartbeats.
+	heartbeatEvery = 30 * time.Second
+	// heartbeatTTL is how long a heartbeat is found in Redis.
+	heartbeatTTL = 3 * time.Minute
+	// probeTTL is how long the key that probes write is found.
+	probeTTL = time.Minute
+)
+
+// probeRedis writes a key: a Redis that answers but takes no writes, because it
+// is full or a replica, is of no use here.
+func (s *Service) probeRedis(ctx context.Context) error {
+	return s.redis.Set(ctx, apply.ServiceKey(s.config.EnvironmentPrefix, "probe"), "1", probeTTL).Err()
+}
+
+// beat writes heartbeats for readers, while the service does what they rely
+// on: it reaches Redis and its queue.
+func (s *Service) beat(ctx context.Context) {
+	var last time.Time
+	for watch.Sleep(ctx, time.Second/4) {
+		if !s.ready() || time.Since(last) < heartbeatEvery {
+			continue
+		}
+		now := time.Now()
+		if err := s.redis.Set(ctx, apply.ServiceKey(s.config.EnvironmentPrefix, "heartbeat"), strconv.FormatInt(now.UnixMilli(), 10), heartbeatTTL).Err(); err != nil {
+			s.gate.Doubt(err)
+			continue
+		}
+		last = now
+		s.heartbeat.Store(now.UnixMilli())
+		s.metrics.Heartbeats.Inc()
+	}
+}
+
+// ready reports whether the service works: it receives, and can write.
+func (s *Service) ready() bool { return s.gate.Up() && s.consumer.Running() > 0 }

@@ -1,0 +1,109 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/aws/smithy-go"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/config"
+	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/queue"
+	"github.com/stiggio/server-sdk-go/internal/apierr"
+)
+
+// checkTimeout bounds each step of a check.
+const checkTimeout = 15 * time.Second
+
+// Check reaches for everything that the service depends on and writes what it
+// found to w, a line each. It reports whether the service could work.
+func Check(ctx context.Context, w io.Writer, c config.Config, version string) bool {
+	ok := true
+	say := func(name string, err error, format string, args ...any) {
+		if err != nil {
+			ok = false
+			_, _ = fmt.Fprintf(w, "%s: FAILED: %v\n", name, err)
+			return
+		}
+		_, _ = fmt.Fprintf(w, "%s: ok: %s\n", name, fmt.Sprintf(format, args...))
+	}
+	step := func(do func(context.Context)) {
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		defer cancel()
+		do(ctx)
+	}
+	say("configuration", nil, "environment prefix %q, policy %s", c.EnvironmentPrefix, c.CacheUpdatePolicy)
+
+	step(func(ctx context.Context) {
+		client := newRedis(&c)
+		found, err := checkRedis(ctx, client, &c)
+		if closeErr := client.Close(); err == nil {
+			err = closeErr
+		}
+		say("redis", err, "%s", found)
+	})
+	api := newEdge(&c, version)
+	defer api.CloseIdle()
+	step(func(ctx context.Context) {
+		found, err := checkQueue(ctx, &c, api)
+		say("queue", err, "%s", found)
+	})
+	step(func(ctx context.Context) {
+		err := api.CheckAPIKey(ctx)
+		if err != nil && !errors.Is(err, apierr.ErrUnauthenticated) && !errors.Is(err, apierr.ErrForbidden) {
+			// The service starts without it, and keeps trying.
+			_, _ = fmt.Fprintf(w, "edge api: WARNING: %v\n", err)
+			return
+		}
+		say("edge api", err, "%s accepts the key", c.EdgeAPIURL)
+	})
+	return ok
+}
+
+func checkRedis(ctx context.Context, client *redis.Client, c *config.Config) (string, error) {
+	s := &Service{config: *c, redis: client}
+	if err := s.probeRedis(ctx); err != nil {
+		return "", err
+	}
+	found := fmt.Sprintf("%s, database %d, takes writes", client.Options().Addr, c.RedisDB)
+	info, err := client.Info(ctx, "server", "memory").Result()
+	if err != nil {
+		return found, nil //nolint:nilerr // a login that may not ask is no reason to fail
+	}
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch name {
+		case "redis_version":
+			found += ", version " + value
+		case "used_memory_human":
+			found += ", uses " + value
+		case "maxmemory_policy":
+			found += ", eviction policy " + value
+		}
+	}
+	return found, nil
+}
+
+func checkQueue(ctx context.Context, c *config.Config, api queue.CredentialsSource) (string, error) {
+	source := "unknown"
+	q, err := queue.NewSQS(ctx, queue.Options{
+		Region: c.AWSRegion, QueueURL: c.QueueURL, Edge: api, OnCredentials: func(s string) { source = s },
+	})
+	if err != nil {
+		return "", err
+	}
+	defer q.Close()
+	depth, err := q.Depth(ctx)
+	var refused smithy.APIError
+	switch {
+	case err == nil:
+		return fmt.Sprintf("about %d messages wait, %d are in flight; credentials from %s", depth.Visible, depth.InFlight, source), nil
+	case errors.As(err, &refused) && strings.Contains(refused.ErrorCode(), "AccessDenied"):
+		return fmt.Sprintf("it answers, but may not be asked how much it holds (sqs:GetQueueAttributes); credentials from %s", source), nil
+	}
+	return "", err
+}

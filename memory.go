@@ -1,0 +1,175 @@
+package stigg
+
+import (
+	"context"
+	"time"
+
+	"github.com/stiggio/server-sdk-go/cache"
+	"github.com/stiggio/server-sdk-go/entitlements"
+)
+
+// refreshAfter is the part of LRUConfig.TTL after which, without Redis, an
+// entry that is in use is fetched anew beside its callers.
+const refreshAfter = 0.75
+
+// remember sets up the memory in front of Redis.
+func (c *Client) remember(lru *LRUConfig) {
+	c.maxStale = lru.MaxStale
+	if c.store == nil {
+		c.refreshAhead = time.Duration(refreshAfter * float64(lru.TTL))
+		return
+	}
+	c.memory = cache.NewMemory(lru.MaxEntries, lru.TTL)
+	if lru.Revalidate {
+		return
+	}
+	tracker, err := c.store.NewTracker(c.memory, c.report.tracking)
+	if err != nil {
+		c.report.tracking(false, err)
+		return
+	}
+	c.tracker = tracker
+}
+
+// remembered answers from memory, if that is as good as asking Redis.
+func (c *Client) remembered(k cache.Key, ref cache.Ref, withUsage bool, now time.Time, f *entitlements.Facts) bool {
+	if c.memory == nil {
+		return false
+	}
+	e, trusted := c.memory.Get(k, ref, now)
+	if !trusted || !covers(e, withUsage) || factsEnded(&e.Facts, now) {
+		return false
+	}
+	c.hit(SourceMemory, k)
+	*f = e.Facts
+	f.Source = SourceMemory
+	return true
+}
+
+// covers reports whether an entry has what a check needs.
+func covers(e *cache.Entry, withUsage bool) bool {
+	return !withUsage || e.WithUsage || !e.Facts.Definition.UsageTrackable()
+}
+
+// rememberedStale answers from memory when nothing newer can be had.
+func (c *Client) rememberedStale(k cache.Key, ref cache.Ref, withUsage bool, f *entitlements.Facts) bool {
+	now := time.Now()
+	if c.memory != nil {
+		e := c.memory.Stale(k, ref, now, c.maxStale)
+		if e == nil || !covers(e, withUsage) {
+			return false
+		}
+		*f = e.Facts
+		f.Source = SourceMemory
+		return true
+	}
+	if held := c.refetch.HeldStale(k, now, c.maxStale); held != nil {
+		liveFacts(held, ref, SourceMemory, f)
+		return true
+	}
+	return false
+}
+
+func (c *Client) beginRead(k cache.Key) cache.Token {
+	if c.memory == nil {
+		return cache.Token{}
+	}
+	return c.memory.Begin(k)
+}
+
+func (c *Client) endRead(t cache.Token) {
+	if c.memory != nil {
+		c.memory.End(t)
+	}
+}
+
+func (c *Client) keepRead(t cache.Token, ref cache.Ref, withUsage bool, r *cache.Reading, now time.Time) {
+	if c.memory != nil {
+		c.memory.Put(t, ref, cache.NewEntry(r, withUsage, now), now)
+	}
+}
+
+// read reads one entitlement from Redis: what may have changed about it, if
+// the rest is remembered, else all of it.
+func (c *Client) read(ctx context.Context, k cache.Key, ref cache.Ref, withUsage bool, now time.Time, r *cache.Reading) error {
+	if c.memory != nil {
+		if e, _ := c.memory.Get(k, ref, now); e != nil && covers(e, withUsage) {
+			same, err := c.store.Revalidate(ctx, k, ref, e, r)
+			if same || err != nil {
+				return err
+			}
+		}
+	}
+	return c.store.Read(ctx, k, ref, withUsage, r)
+}
+
+// rememberedState answers for a whole customer or resource from memory, if
+// that is as good as asking Redis.
+func (c *Client) rememberedState(k cache.Key, now time.Time) (knownState, bool) {
+	if c.memory == nil {
+		return knownState{}, false
+	}
+	list, entries, trusted := c.memory.GetList(k, now)
+	if !trusted {
+		return knownState{}, false
+	}
+	for _, e := range entries {
+		if definitionEnded(e.Facts.Definition, e.Facts.Usage, now) {
+			return knownState{}, false
+		}
+	}
+	c.hit(SourceMemory, k)
+	return listState(list, entries), true
+}
+
+// rememberedStaleState is rememberedStale for a whole customer or resource.
+func (c *Client) rememberedStaleState(k cache.Key) (knownState, bool) {
+	now := time.Now()
+	if c.memory != nil {
+		list, entries := c.memory.StaleList(k, now, c.maxStale)
+		if list == nil {
+			return knownState{}, false
+		}
+		s := listState(list, entries)
+		s.stale = true
+		c.counters.staleAnswers.Add(1)
+		return s, true
+	}
+	if held := c.refetch.HeldStale(k, now, c.maxStale); held != nil {
+		s := liveState(held, SourceMemory, nil)
+		s.stale = true
+		c.counters.staleAnswers.Add(1)
+		return s, true
+	}
+	return knownState{}, false
+}
+
+func listState(list *cache.Entry, entries []*cache.Entry) knownState {
+	s := knownState{
+		reason: list.DeniedReason, source: SourceMemory, dataTime: millisTime(list.Times.Value),
+		entitlements: make([]cache.CachedEntitlement, len(entries)),
+	}
+	for i, e := range entries {
+		c := &s.entitlements[i]
+		c.Definition, c.Usage = e.Facts.Definition, e.Facts.Usage
+		if !e.Facts.DataTime.IsZero() {
+			c.DataTime = e.Facts.DataTime.UnixMilli()
+		}
+	}
+	return s
+}
+
+func (c *Client) keepState(t cache.Token, r *cache.StateReading, now time.Time) {
+	if c.memory != nil {
+		list, entries := cache.NewList(r, now)
+		c.memory.PutList(t, list, entries, now)
+	}
+}
+
+// forget drops what is remembered of a customer or resource that this process
+// has just changed in Redis.
+func (c *Client) forget(k cache.Key) {
+	if c.memory != nil {
+		c.memory.Forget(k)
+	}
+}
