@@ -68,6 +68,7 @@ func ExampleInitialize() {
 	client, err := stigg.Initialize(stigg.Config{
 		APIKey: os.Getenv("STIGG_SERVER_API_KEY"),
 		Redis:  &stigg.RedisConfig{Host: "localhost", Port: 6379, EnvironmentPrefix: "production"},
+		LRU:    &stigg.LRUConfig{MaxEntries: 10_000}, // optional
 	})
 	if err != nil {
 		log.Fatal(err) // the Config is wrong; nothing else fails here
@@ -359,6 +360,7 @@ func TestDocumentedFields(t *testing.T) {
 	}{
 		{"README.md", "### Config", stigg.Config{}},
 		{"README.md", "### RedisConfig", stigg.RedisConfig{}},
+		{"README.md", "### LRUConfig", stigg.LRUConfig{}},
 		{"docs/operations.md", "## Stats", stigg.Stats{}},
 	} {
 		var want []string

@@ -2,6 +2,7 @@ package stigg
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/stiggio/server-sdk-go/cache"
@@ -11,7 +12,8 @@ import (
 // GetBooleanEntitlement answers whether a feature is on for a customer.
 //
 // The error is nil when a source answered; with a fallback or a stale answer
-// it says what failed. ErrInvalidArgument: nothing was asked.
+// it says what failed. ErrInvalidArgument: the call is wrong, nothing was
+// asked, and access is denied whatever the fallback says.
 func (c *Client) GetBooleanEntitlement(ctx context.Context, q BooleanQuery) (BooleanEntitlement, error) {
 	var f entitlements.Facts
 	found, err := c.facts(ctx, featureCheck(q.CustomerID, q.ResourceID, q.FeatureID, 0, false), &f)
@@ -20,7 +22,7 @@ func (c *Client) GetBooleanEntitlement(ctx context.Context, q BooleanQuery) (Boo
 			return answer, err
 		}
 	}
-	return entitlements.FallbackBoolean(q.FeatureID, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found, err)), err
+	return entitlements.FallbackBoolean(q.FeatureID, c.fallback(q.FeatureID, q.Fallback, err), c.fallbackReason(found, key(q.CustomerID, q.ResourceID), err)), err
 }
 
 // GetNumericEntitlement answers with the value of a configuration feature.
@@ -33,7 +35,7 @@ func (c *Client) GetNumericEntitlement(ctx context.Context, q NumericQuery) (Num
 			return answer, err
 		}
 	}
-	return entitlements.FallbackNumeric(q.FeatureID, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found, err)), err
+	return entitlements.FallbackNumeric(q.FeatureID, c.fallback(q.FeatureID, q.Fallback, err), c.fallbackReason(found, key(q.CustomerID, q.ResourceID), err)), err
 }
 
 // GetEnumEntitlement answers whether all requested values of a feature are
@@ -46,7 +48,7 @@ func (c *Client) GetEnumEntitlement(ctx context.Context, q EnumQuery) (EnumEntit
 			return answer, err
 		}
 	}
-	return entitlements.FallbackEnum(q.FeatureID, q.RequestedValues, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found, err)), err
+	return entitlements.FallbackEnum(q.FeatureID, q.RequestedValues, c.fallback(q.FeatureID, q.Fallback, err), c.fallbackReason(found, key(q.CustomerID, q.ResourceID), err)), err
 }
 
 // GetMeteredEntitlement answers whether some more usage of a metered feature is
@@ -60,7 +62,7 @@ func (c *Client) GetMeteredEntitlement(ctx context.Context, q MeteredQuery) (Met
 			return answer, err
 		}
 	}
-	return entitlements.FallbackMetered(q.FeatureID, q.RequestedUsage, c.fallback(q.FeatureID, q.Fallback), c.fallbackReason(found, err)), err
+	return entitlements.FallbackMetered(q.FeatureID, q.RequestedUsage, c.fallback(q.FeatureID, q.Fallback, err), c.fallbackReason(found, key(q.CustomerID, q.ResourceID), err)), err
 }
 
 // GetCreditEntitlement answers whether a wallet covers some consumption, and
@@ -73,7 +75,7 @@ func (c *Client) GetCreditEntitlement(ctx context.Context, q CreditQuery) (Credi
 			return answer, err
 		}
 	}
-	return entitlements.FallbackCredit(q.CurrencyID, q.RequestedUsage, c.creditFallback(q.CurrencyID, q.Fallback), c.fallbackReason(found, err)), err
+	return entitlements.FallbackCredit(q.CurrencyID, q.RequestedUsage, c.creditFallback(q.CurrencyID, q.Fallback, err), c.fallbackReason(found, key(q.CustomerID, q.ResourceID), err)), err
 }
 
 // GetEntitlement answers for a feature or a credit of any kind. Errors are as
@@ -97,7 +99,7 @@ func (c *Client) GetEntitlement(ctx context.Context, q EntitlementQuery) (Entitl
 		}
 	}
 	return entitlements.FallbackEntitlement(q.FeatureID, q.CurrencyID, request,
-		c.fallback(q.FeatureID, q.Fallback), c.creditFallback(q.CurrencyID, q.CreditFallback), c.fallbackReason(false, err)), err
+		c.fallback(q.FeatureID, q.Fallback, err), c.creditFallback(q.CurrencyID, q.CreditFallback, err), c.fallbackReason(false, key(q.CustomerID, q.ResourceID), err)), err
 }
 
 // check is a question for one entitlement.
@@ -129,8 +131,12 @@ func (c *Client) facts(ctx context.Context, q check, f *entitlements.Facts) (fou
 	return c.lookup(ctx, q.key, q.ref, q.withUsage, f)
 }
 
-// fallback is the one that the call brings, else the configured one.
-func (c *Client) fallback(featureID string, own *EntitlementFallback) *EntitlementFallback {
+// fallback is the one that the call brings, else the configured one; none for
+// a call that is wrong, which is denied: fallbacks are for outages.
+func (c *Client) fallback(featureID string, own *EntitlementFallback, err error) *EntitlementFallback {
+	if errors.Is(err, ErrInvalidArgument) {
+		return nil
+	}
 	if own != nil {
 		return own
 	}
@@ -141,7 +147,10 @@ func (c *Client) fallback(featureID string, own *EntitlementFallback) *Entitleme
 }
 
 // creditFallback is the same for a credit.
-func (c *Client) creditFallback(currencyID string, own *CreditFallback) *CreditFallback {
+func (c *Client) creditFallback(currencyID string, own *CreditFallback, err error) *CreditFallback {
+	if errors.Is(err, ErrInvalidArgument) {
+		return nil
+	}
 	if own != nil {
 		return own
 	}
@@ -153,16 +162,16 @@ func (c *Client) creditFallback(currencyID string, own *CreditFallback) *CreditF
 
 // fallbackReason is why a denying fallback denies: nobody answered, or, where
 // facts were found, the feature is of another type than was asked for.
-func (c *Client) fallbackReason(found bool, err error) AccessDeniedReason {
+func (c *Client) fallbackReason(found bool, k cache.Key, err error) AccessDeniedReason {
 	if found {
 		c.counters.typeMismatches.Add(1)
 		return FeatureTypeMismatch
 	}
-	c.countFallback(err)
+	c.countFallback(k, err)
 	return Unknown
 }
 
-func (c *Client) countFallback(err error) {
+func (c *Client) countFallback(k cache.Key, err error) {
 	c.counters.fallbacks.Add(1)
-	c.observe(Event{Type: EventFallback, Err: err})
+	c.observe(Event{Type: EventFallback, CustomerID: k.CustomerID, ResourceID: k.ResourceID, Err: err})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stiggio/server-sdk-go/cache"
@@ -49,11 +50,11 @@ func (c *Client) lookup(ctx context.Context, k cache.Key, ref cache.Ref, withUsa
 	case outdated:
 		c.endRead(token)
 		*f = r.Facts
-		return true, c.stale(f, err)
+		return true, c.stale(k, f, err)
 	}
 	c.endRead(token)
 	c.miss(k, r.Faults)
-	return c.askWith(ctx, k, ref, withUsage, r, f)
+	return c.askWith(ctx, k, ref, withUsage, r, began, f)
 }
 
 // verdict is what a reading is good for.
@@ -161,7 +162,7 @@ func (c *Client) askWithout(ctx context.Context, k cache.Key, ref cache.Ref, wit
 	if err != nil {
 		err = withRedis(err, redisErr)
 		if c.rememberedStale(k, ref, withUsage, f) {
-			return true, c.stale(f, err)
+			return true, c.stale(k, f, err)
 		}
 		return false, err
 	}
@@ -172,32 +173,30 @@ func (c *Client) askWithout(ctx context.Context, k cache.Key, ref cache.Ref, wit
 // askWith answers where Redis misses: from what is held in process, from the
 // API, or, if another process asks the API meanwhile, from Redis after all; if
 // nothing better can be had, from what was read although it is out of date.
-func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUsage bool, r cache.Reading, f *entitlements.Facts) (found bool, err error) {
-	why := refetch.Cause{
-		Faults: r.Faults, Times: r.Times, Damaged: r.Damaged, WithGlobal: withGlobal(k, r.Faults),
-		Look: func(ctx context.Context) bool {
-			var again cache.Reading
-			if !c.readAgain(ctx, func() error { return c.store.Read(ctx, k, ref, withUsage, &again) }) {
-				return false
-			}
-			v, _ := c.judge(k, ref, &again, time.Now())
-			return v == hit
-		},
+func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUsage bool, r cache.Reading, began time.Time, f *entitlements.Facts) (found bool, err error) {
+	why := missed(k, r.Faults, r.Times, r.Damaged, began)
+	why.Look = func(ctx context.Context) bool {
+		var again cache.Reading
+		if !c.readAgain(ctx, func() error { return c.store.Read(ctx, k, ref, withUsage, &again) }) {
+			return false
+		}
+		v, _ := c.judge(k, ref, &again, time.Now())
+		return v == hit
 	}
-	live, source, err := c.live(ctx, k, why)
-	if err == nil && live == nil {
+	live, source, err := c.liveOr(ctx, k, why, func() (found bool, why refetch.Cause) {
+		now := time.Now()
 		var again cache.Reading
 		if c.readAgain(ctx, func() error { return c.store.Read(ctx, k, ref, withUsage, &again) }) {
-			if v, _ := c.judge(k, ref, &again, time.Now()); v == hit {
-				c.hit(SourceRedis, k)
-				*f = again.Facts
-				return true, nil
-			}
-			r, why.Faults, why.Times, why.Damaged = again, again.Faults, again.Times, again.Damaged
-			why.WithGlobal = withGlobal(k, r.Faults)
+			r, began = again, now
+			v, _ := c.judge(k, ref, &r, began)
+			found = v == hit
 		}
-		why.Direct = true
-		live, source, err = c.live(ctx, k, why)
+		return found, missed(k, r.Faults, r.Times, r.Damaged, began)
+	})
+	if err == nil && live == nil {
+		c.hit(SourceRedis, k)
+		*f = r.Facts
+		return true, nil
 	}
 	if err == nil {
 		liveFacts(live, ref, source, f)
@@ -206,12 +205,42 @@ func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUs
 	}
 	if r.Faults.Usable() {
 		*f = r.Facts
-		return true, c.stale(f, err)
+		return true, c.stale(k, f, err)
 	}
 	if c.rememberedStale(k, ref, withUsage, f) {
-		return true, c.stale(f, err)
+		return true, c.stale(k, f, err)
 	}
 	return false, err
+}
+
+// missed says why k is fetched: a reading of Redis that began at the given time
+// missed.
+func missed(k cache.Key, faults cache.Faults, times cache.Times, damaged []cache.Damaged, began time.Time) refetch.Cause {
+	return refetch.Cause{Faults: faults, Times: times, Damaged: damaged, Read: began, WithGlobal: withGlobal(k, faults)}
+}
+
+// maxLooks is how often one check looks for a live answer. Twice is the rule
+// where another process has fetched and Redis still misses; once more where
+// something was written under the second look.
+const maxLooks = 3
+
+// liveOr gives a live answer, or neither answer nor error if Redis has one
+// after all: what again reads is a hit, or else says why to go on.
+func (c *Client) liveOr(ctx context.Context, k cache.Key, why refetch.Cause, again func() (hit bool, why refetch.Cause)) (*refetch.Live, Source, error) {
+	for looks := 1; ; looks++ {
+		if looks == maxLooks {
+			why.Read = time.Time{}
+		}
+		live, source, err := c.live(ctx, k, why)
+		if err != nil || live != nil {
+			return live, source, err
+		}
+		hit, next := again()
+		if hit {
+			return nil, "", nil
+		}
+		why, why.Direct = next, true
+	}
 }
 
 // readAgain reads Redis once more for a check that has missed. It reports
@@ -223,6 +252,14 @@ func (c *Client) readAgain(ctx context.Context, read func() error) bool {
 		return false
 	}
 	return true
+}
+
+// prefixed says whose error it is, if it does not say so already.
+func prefixed(err error) error {
+	if strings.HasPrefix(err.Error(), "stigg: ") {
+		return err
+	}
+	return fmt.Errorf("stigg: %w", err)
 }
 
 func withRedis(err, redisErr error) error {
@@ -242,7 +279,7 @@ func (c *Client) live(ctx context.Context, k cache.Key, why refetch.Cause) (*ref
 	live, err := c.refetch.Get(ctx, k, why)
 	switch {
 	case err != nil:
-		return nil, "", fmt.Errorf("stigg: %w", err)
+		return nil, "", prefixed(err)
 	case live == nil:
 		return nil, "", nil
 	}
@@ -257,10 +294,10 @@ func withGlobal(k cache.Key, faults cache.Faults) bool {
 	return k.ResourceID != "" && faults&(cache.GlobalAbsent|cache.GlobalNewer) != 0
 }
 
-func (c *Client) stale(f *entitlements.Facts, err error) error {
+func (c *Client) stale(k cache.Key, f *entitlements.Facts, err error) error {
 	f.Stale = true
 	c.counters.staleAnswers.Add(1)
-	c.observe(Event{Type: EventStale, Err: err})
+	c.observe(Event{Type: EventStale, CustomerID: k.CustomerID, ResourceID: k.ResourceID, Err: err})
 	return err
 }
 

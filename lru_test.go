@@ -79,3 +79,23 @@ func TestForeignChangeIsSeen(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	require.Equal(t, stigg.SourceEdge, check().Source)
 }
+
+// TestStaleAfterAnOutage ends the API too, after Redis has been away for so
+// long that live answers took the place of what was read.
+func TestStaleAfterAnOutage(t *testing.T) {
+	server, api := redistest.Start(t), fixtureAPI(t)
+	client := newClient(t, api, server, withLRU(1000), func(c *stigg.Config) { c.Redis.OutageTTL = 200 * time.Millisecond })
+	q := stigg.MeteredQuery{CustomerID: "cust-basic", FeatureID: "feature-met"}
+	check := func() (stigg.MeteredEntitlement, error) { return client.GetMeteredEntitlement(background(), q) }
+	eventually(t, func() bool { a, _ := check(); return a.Source == stigg.SourceMemory }, "a memory hit")
+	server.Kill()
+	eventually(t, func() bool { a, _ := check(); return a.Source == stigg.SourceEdge }, "the api answers")
+	api.Close()
+	time.Sleep(300 * time.Millisecond)
+	a, err := check()
+	require.ErrorIs(t, err, stigg.ErrUnavailable)
+	require.True(t, a.Stale)
+	require.True(t, a.HasAccess)
+	require.Equal(t, stigg.SourceMemory, a.Source)
+	require.Equal(t, 40.0, a.CurrentUsage)
+}

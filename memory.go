@@ -51,23 +51,25 @@ func covers(e *cache.Entry, withUsage bool) bool {
 	return !withUsage || e.WithUsage || !e.Facts.Definition.UsageTrackable()
 }
 
-// rememberedStale answers from memory when nothing newer can be had.
+// rememberedStale answers from what is kept in this process, although it is out
+// of date, when nothing newer can be had: from what was last read from Redis or
+// what the API last said, whichever is newer.
 func (c *Client) rememberedStale(k cache.Key, ref cache.Ref, withUsage bool, f *entitlements.Facts) bool {
 	now := time.Now()
+	held := c.refetch.HeldStale(k, now, c.maxStale)
 	if c.memory != nil {
 		e := c.memory.Stale(k, ref, now, c.maxStale)
-		if e == nil || !covers(e, withUsage) {
-			return false
+		if e != nil && covers(e, withUsage) && (held == nil || e.Confirmed.After(held.At)) {
+			*f = e.Facts
+			f.Source = SourceMemory
+			return true
 		}
-		*f = e.Facts
-		f.Source = SourceMemory
-		return true
 	}
-	if held := c.refetch.HeldStale(k, now, c.maxStale); held != nil {
-		liveFacts(held, ref, SourceMemory, f)
-		return true
+	if held == nil {
+		return false
 	}
-	return false
+	liveFacts(held, ref, SourceMemory, f)
+	return true
 }
 
 func (c *Client) beginRead(k cache.Key) cache.Token {
@@ -123,25 +125,22 @@ func (c *Client) rememberedState(k cache.Key, now time.Time) (knownState, bool) 
 }
 
 // rememberedStaleState is rememberedStale for a whole customer or resource.
-func (c *Client) rememberedStaleState(k cache.Key) (knownState, bool) {
+func (c *Client) rememberedStaleState(k cache.Key) (s knownState, ok bool) {
 	now := time.Now()
+	held := c.refetch.HeldStale(k, now, c.maxStale)
 	if c.memory != nil {
-		list, entries := c.memory.StaleList(k, now, c.maxStale)
-		if list == nil {
-			return knownState{}, false
+		if list, entries := c.memory.StaleList(k, now, c.maxStale); list != nil && (held == nil || list.Confirmed.After(held.At)) {
+			s, ok = listState(list, entries), true
 		}
-		s := listState(list, entries)
+	}
+	if !ok && held != nil {
+		s, ok = liveState(held, SourceMemory, nil), true
+	}
+	if ok {
 		s.stale = true
 		c.counters.staleAnswers.Add(1)
-		return s, true
 	}
-	if held := c.refetch.HeldStale(k, now, c.maxStale); held != nil {
-		s := liveState(held, SourceMemory, nil)
-		s.stale = true
-		c.counters.staleAnswers.Add(1)
-		return s, true
-	}
-	return knownState{}, false
+	return s, ok
 }
 
 func listState(list *cache.Entry, entries []*cache.Entry) knownState {

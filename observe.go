@@ -17,7 +17,7 @@ type EventType string
 const (
 	EventCacheHit        EventType = "cache hit"        // Source: which layer answered
 	EventCacheMiss       EventType = "cache miss"       // Cause: what was missing
-	EventRefetchStarted  EventType = "refetch started"  // Cause: what was missing
+	EventRefetchStarted  EventType = "refetch started"  // Cause: what was missing in Redis; empty if Redis was not asked, or if something has ended
 	EventRefetchJoined   EventType = "refetch joined"   // a check joined a refetch that was under way in this process
 	EventRefetchWaited   EventType = "refetch waited"   // another process refetches; this one waits for it
 	EventRefetchFinished EventType = "refetch finished" // Source, Duration; Err, Cause (the kind of failure) if it failed
@@ -101,7 +101,7 @@ func (c *Client) onRefetch(e refetch.Event) {
 	}
 	switch e.Kind {
 	case refetch.Started:
-		out.Type, out.Cause = EventRefetchStarted, missCause(e.Faults)
+		out.Type, out.Cause = EventRefetchStarted, e.Faults.String()
 	case refetch.Joined:
 		out.Type = EventRefetchJoined
 	case refetch.Waited:

@@ -1,6 +1,7 @@
 package stigg
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ type reporter struct {
 	seen       *simplelru.LRU[sighting, struct{}] // what was reported once already
 	apiDown    bool
 	apiDownAt  time.Time
+	refused    bool
 	writesFail bool
 	untracked  bool
 }
@@ -88,12 +90,21 @@ func (r *reporter) tracking(on bool, err error) {
 func (r *reporter) fetched(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	refused := errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrForbidden)
 	switch {
+	case refused && !r.refused:
+		r.refused = true
+		if !r.apiDown {
+			r.apiDownAt = time.Now()
+		}
+		r.log.Error("stigg: the api refuses the api key", "err", err)
+	case refused, errors.Is(err, ErrNotFound), errors.Is(err, ErrRejected), errors.Is(err, ErrClosed):
+		// An answer, and one about this request alone.
 	case err != nil && !r.apiDown:
 		r.apiDown, r.apiDownAt = true, time.Now()
 		r.log.Warn("stigg: the api does not answer", "err", err)
-	case err == nil && r.apiDown:
-		r.apiDown = false
+	case err == nil && (r.apiDown || r.refused):
+		r.apiDown, r.refused = false, false
 		r.log.Info("stigg: the api answers again", "after", time.Since(r.apiDownAt).Round(time.Millisecond))
 	}
 }

@@ -104,7 +104,7 @@ func (c *Client) checkAPIKey(ctx context.Context) {
 		err := c.askAPIKey(ctx)
 		if err == nil || errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrForbidden) {
 			if err != nil {
-				c.config.Logger.Error("stigg: the api refuses the api key", "err", err)
+				c.report.fetched(err)
 			}
 			c.start.settle(err)
 			return

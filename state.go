@@ -17,11 +17,11 @@ import (
 func (c *Client) GetEntitlements(ctx context.Context, customerID, resourceID string) (EntitlementsState, error) {
 	if err := checkQuery(customerID, resourceID, "CustomerID", customerID, 0); err != nil {
 		c.counters.invalidCalls.Add(1)
-		return c.fallbackState(), err
+		return EntitlementsState{IsFallback: true, Source: SourceFallback, AccessDeniedReason: Unknown}, err
 	}
 	state, found, err := c.state(ctx, key(customerID, resourceID))
 	if !found {
-		c.countFallback(err)
+		c.countFallback(key(customerID, resourceID), err)
 		return c.fallbackState(), err
 	}
 	return state.answer(time.Now()), err
@@ -65,11 +65,11 @@ func (c *Client) state(ctx context.Context, k cache.Key) (s knownState, found bo
 		return readState(r), true, nil
 	case outdated:
 		c.endRead(token)
-		return c.staleState(r, err), true, err
+		return c.staleState(k, r, err), true, err
 	}
 	c.endRead(token)
 	c.miss(k, r.Faults)
-	return c.askStateWith(ctx, k, r)
+	return c.askStateWith(ctx, k, r, began)
 }
 
 // judgeState tells what a reading of a whole customer or resource is good for.
@@ -108,9 +108,9 @@ func readState(r *cache.StateReading) knownState {
 	return knownState{entitlements: r.Entitlements, reason: r.DeniedReason, source: SourceRedis, dataTime: millisTime(r.Times.Value)}
 }
 
-func (c *Client) staleState(r *cache.StateReading, err error) knownState {
+func (c *Client) staleState(k cache.Key, r *cache.StateReading, err error) knownState {
 	c.counters.staleAnswers.Add(1)
-	c.observe(Event{Type: EventStale, Err: err})
+	c.observe(Event{Type: EventStale, CustomerID: k.CustomerID, ResourceID: k.ResourceID, Err: err})
 	s := readState(r)
 	s.stale = true
 	return s
@@ -130,37 +130,35 @@ func (c *Client) askStateWithout(ctx context.Context, k cache.Key, redisErr erro
 }
 
 // askStateWith answers where Redis misses, as askWith does.
-func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateReading) (s knownState, found bool, err error) {
-	why := refetch.Cause{
-		Faults: r.Faults, Times: r.Times, Damaged: r.Damaged, WithGlobal: withGlobal(k, r.Faults),
-		Look: func(ctx context.Context) bool {
-			var again *cache.StateReading
-			if !c.readAgain(ctx, func() (err error) { again, err = c.store.ReadState(ctx, k); return err }) {
-				return false
-			}
-			v, _ := c.judgeState(k, again, time.Now())
-			return v == hit
-		},
+func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateReading, began time.Time) (s knownState, found bool, err error) {
+	why := missed(k, r.Faults, r.Times, r.Damaged, began)
+	why.Look = func(ctx context.Context) bool {
+		var again *cache.StateReading
+		if !c.readAgain(ctx, func() (err error) { again, err = c.store.ReadState(ctx, k); return err }) {
+			return false
+		}
+		v, _ := c.judgeState(k, again, time.Now())
+		return v == hit
 	}
-	live, source, err := c.live(ctx, k, why)
-	if err == nil && live == nil {
+	live, source, err := c.liveOr(ctx, k, why, func() (found bool, why refetch.Cause) {
+		now := time.Now()
 		var again *cache.StateReading
 		if c.readAgain(ctx, func() (err error) { again, err = c.store.ReadState(ctx, k); return err }) {
-			if v, _ := c.judgeState(k, again, time.Now()); v == hit {
-				c.hit(SourceRedis, k)
-				return readState(again), true, nil
-			}
-			r, why.Faults, why.Times, why.Damaged = again, again.Faults, again.Times, again.Damaged
-			why.WithGlobal = withGlobal(k, r.Faults)
+			r, began = again, now
+			v, _ := c.judgeState(k, r, began)
+			found = v == hit
 		}
-		why.Direct = true
-		live, source, err = c.live(ctx, k, why)
+		return found, missed(k, r.Faults, r.Times, r.Damaged, began)
+	})
+	if err == nil && live == nil {
+		c.hit(SourceRedis, k)
+		return readState(r), true, nil
 	}
 	if err == nil {
 		return liveState(live, source, r), true, nil
 	}
 	if r.Faults.Usable() {
-		return c.staleState(r, err), true, err
+		return c.staleState(k, r, err), true, err
 	}
 	return s, false, err
 }

@@ -293,12 +293,17 @@ func (c *Client) writeUsages(ctx context.Context, usages []usageWrite) {
 	}
 	byKey := make(map[cache.Key][]cache.UsageUpdate)
 	for _, u := range usages {
-		c.refetch.Changed(u.key)
-		if c.store != nil && !u.key.Ambiguous() && !u.update.At.IsZero() {
+		if !u.update.At.IsZero() {
 			byKey[u.key] = append(byKey[u.key], u.update)
 		}
 	}
-	if len(byKey) == 0 {
+	for k, updates := range byKey {
+		c.refetch.Changed(k, updates)
+		if k.Ambiguous() {
+			delete(byKey, k)
+		}
+	}
+	if c.store == nil || len(byKey) == 0 {
 		return
 	}
 	if !c.redisUp() {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -331,4 +332,31 @@ func TestUsageCallsOfflineAndClosed(t *testing.T) {
 	for _, err := range closed.CreditLedger(background(), stigg.CreditsQuery{CustomerID: "a"}) {
 		require.ErrorIs(t, err, stigg.ErrClosed)
 	}
+}
+
+// TestConsumptionDuringALateWriteBack consumes while the write-back of a cold
+// check is held up by another writer: the balance from before must not come
+// back with it.
+func TestConsumptionDuringALateWriteBack(t *testing.T) {
+	api, server := usageAPI(t), redistest.Start(t)
+	client := newClient(t, api, server)
+	rdb := server.Client()
+	require.NoError(t, rdb.Set(background(), prefix+"-acme", "another writer", 500*time.Millisecond).Err())
+	q := stigg.CreditQuery{CustomerID: "acme", CurrencyID: "tokens", RequestedUsage: 20}
+	before, err := client.GetCreditEntitlement(background(), q)
+	require.NoError(t, err)
+	require.Equal(t, 900.0, before.Remaining)
+	_, err = client.ConsumeCredits(background(), stigg.CreditConsumption{CustomerID: "acme", CurrencyID: "tokens", Amount: 895})
+	require.NoError(t, err)
+	at := client.Stats().Writes
+	after, err := client.GetCreditEntitlement(background(), q)
+	require.NoError(t, err)
+	require.Equal(t, 5.0, after.Remaining, "at once")
+	eventually(t, func() bool {
+		return client.Stats().Writes > at && rdb.Exists(background(), prefix+":c_acme").Val() == 1
+	}, "write-back")
+	eventually(t, func() bool {
+		later, err := client.GetCreditEntitlement(background(), q)
+		return err == nil && later.Remaining == 5 && later.Source == stigg.SourceRedis
+	}, "the balance after the consumption, from redis")
 }

@@ -67,7 +67,7 @@ func newBed(ctx context.Context, sizes []int) (b *bed, err error) {
 		return b, fmt.Errorf("connect rueidis: %w", err)
 	}
 	b.onClose(func() error { b.rueidis.Close(); return nil })
-	b.sdk, err = b.newSDK(&stigg.RedisConfig{Host: redisHost, Port: b.redis.port}) //nolint:contextcheck // it lives until Close
+	b.sdk, err = b.newSDK(&stigg.RedisConfig{Host: redisHost, Port: b.redis.port}, nil) //nolint:contextcheck // it lives until Close
 	if err != nil {
 		return b, err
 	}
@@ -91,11 +91,11 @@ func (b *bed) newPool() *redis.Client {
 	return client
 }
 
-// newSDK makes a client of the SDK that is about to be measured.
-func (b *bed) newSDK(r *stigg.RedisConfig) (*stigg.Client, error) {
+// newSDK makes a client of the SDK that is about to be measured; lru may be nil.
+func (b *bed) newSDK(r *stigg.RedisConfig, lru *stigg.LRUConfig) (*stigg.Client, error) {
 	r.EnvironmentPrefix, r.Timeout = prefix, waitForRedis
 	client, err := stigg.Initialize(stigg.Config{
-		APIKey: "bench", APIURL: b.api.URL(), EdgeURL: b.api.URL(), Redis: r, Logger: slog.New(slog.DiscardHandler),
+		APIKey: "bench", APIURL: b.api.URL(), EdgeURL: b.api.URL(), Redis: r, LRU: lru, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err

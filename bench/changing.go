@@ -82,7 +82,7 @@ func sdkChanging(which func(*customers) []string, question ask) way {
 		if err != nil {
 			return nil, err
 		}
-		sdk, err := b.newSDK(&stigg.RedisConfig{Client: client})
+		sdk, err := b.newSDK(&stigg.RedisConfig{Client: client}, nil)
 		if err != nil {
 			return nil, err
 		}

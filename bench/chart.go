@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	chartWidth  = 9 * vg.Inch
+	chartWidth  = 11 * vg.Inch
 	chartHeight = 4 * vg.Inch
+	margin      = vg.Length(10)
 	barWidth    = vg.Length(14)
 	// aim is the share of the floor's throughput that the SDK is to reach.
 	aim = 0.85
@@ -44,7 +45,7 @@ func writeCharts(folder string, inFlight []int, results []result) error {
 }
 
 // drawRatios draws one group of bars for each group of ways, one bar for each
-// size of customer; nil if the SDK was not measured.
+// size of customer; nil if the SDK was not measured reading from Redis.
 func drawRatios(inFlight int, results []result) ([]byte, error) {
 	var names []string
 	var sizes []int
@@ -52,7 +53,7 @@ func drawRatios(inFlight int, results []result) ([]byte, error) {
 	for i := range results {
 		r := &results[i]
 		f := r.sdk()
-		if f == nil || r.inFlight != inFlight {
+		if f == nil || r.group.inMemory || r.inFlight != inFlight {
 			continue
 		}
 		if !slices.Contains(sizes, r.size) {
@@ -72,6 +73,9 @@ func drawRatios(inFlight int, results []result) ([]byte, error) {
 	p.Title.Padding = vg.Points(8)
 	p.NominalX(names...)
 	p.Y.Min, p.Y.Max = 0, 1.2
+	for _, style := range []*draw.TextStyle{&p.Title.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+		style.Font.Variant = "Sans"
+	}
 	p.Legend.Top = true
 	p.Legend.ThumbnailWidth = vg.Points(12)
 	for i, size := range sizes {
@@ -89,7 +93,7 @@ func drawRatios(inFlight int, results []result) ([]byte, error) {
 	p.Add(level(1, nil), level(aim, []vg.Length{vg.Points(4), vg.Points(3)}))
 
 	canvas := vgsvg.New(chartWidth, chartHeight)
-	p.Draw(draw.New(canvas))
+	p.Draw(draw.Crop(draw.New(canvas), margin, -margin, margin, -margin))
 	var svg bytes.Buffer
 	if _, err := canvas.WriteTo(&svg); err != nil {
 		return nil, err

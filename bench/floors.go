@@ -78,12 +78,9 @@ func lookedUp(which func(*customers) []string) way {
 	return way{name: "golang-lru", open: func(_ *bed, c *customers) (read, error) {
 		var keys []key
 		for _, id := range which(c) {
-			for _, feature := range []string{c.boolean, c.metered, c.creditBacked} {
-				keys = append(keys, key{cache.Key{CustomerID: id}, cache.Ref{ID: feature}})
-			}
-			keys = append(keys, key{cache.Key{CustomerID: id}, c.wallet()})
+			keys = append(keys, key{cache.Key{CustomerID: id}, cache.Ref{ID: c.metered}})
 		}
-		entries, err := lru.New[key, *customers](2 * len(keys))
+		entries, err := lru.New[key, *customers](memoryEntries)
 		if err != nil {
 			return nil, fmt.Errorf("make an LRU: %w", err)
 		}

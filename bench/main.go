@@ -27,7 +27,9 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// Every way to be ended from outside must end the redis-server too; with
+	// SIGPIPE that is the reader of a pipe that has seen enough.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	o, err := parseOptions(os.Args[1:], os.Stderr)
 	switch {

@@ -24,14 +24,14 @@ func markdown(machine string, results []result) string {
 	return b.String()
 }
 
-// writeRatios writes a row for each group in which the SDK is measured.
+// writeRatios writes a row for each group in which the SDK reads from Redis.
 func writeRatios(b *strings.Builder, results []result) {
 	head, rows := []string{"share of the floor's throughput"}, [][]string(nil)
 	var allocs []string
 	for i := range results {
 		r := &results[i]
 		f := r.sdk()
-		if f == nil {
+		if f == nil || r.group.inMemory {
 			continue
 		}
 		column := fmt.Sprintf("%d × %d", r.size, r.inFlight)
@@ -61,12 +61,12 @@ func writeRatios(b *strings.Builder, results []result) {
 func writeGroup(b *strings.Builder, results []result) {
 	g := results[0].group
 	fmt.Fprintf(b, "### %s%s\n\n%s\n\n", strings.ToUpper(g.name[:1]), g.name[1:], g.about)
-	head := []string{"entitlements (value)", "in flight", "", "reads/s", "ns/read", "p50", "p99", "allocs", "bytes", "of the floor"}
+	head := []string{"entitlements (value)", "in flight", "", "reads/s", "ns/read", "CPU/read", "p50", "p99", "allocs", "bytes", "of the floor"}
 	var rows [][]string
 	for _, r := range results {
 		for i, f := range r.figures {
 			size, share := fmt.Sprintf("%d (%.1f kB)", r.size, float64(r.value)/1000), fmt.Sprintf("%.2f (%.2f–%.2f)", f.ratio, f.low, f.high)
-			if g.oneSize {
+			if g.inMemory {
 				size = "any"
 			}
 			if i == 0 {
@@ -77,7 +77,7 @@ func writeGroup(b *strings.Builder, results []result) {
 				p50, p99 = "–", "–"
 			}
 			rows = append(rows, []string{
-				size, strconv.Itoa(r.inFlight), f.way, thousands(f.rate), thousands(1e9 / f.rate), p50, p99,
+				size, strconv.Itoa(r.inFlight), f.way, thousands(f.rate), thousands(1e9 / f.rate), short(f.cpu), p50, p99,
 				fmt.Sprintf("%.0f", f.allocs), thousands(f.bytes), share,
 			})
 		}

@@ -50,7 +50,7 @@ func measureAll(ctx context.Context, b *bed, o options, progress io.Writer) ([]r
 			continue
 		}
 		sizes := o.sizes
-		if g.oneSize {
+		if g.inMemory {
 			sizes = sizes[:1]
 		}
 		for _, size := range sizes {
@@ -60,8 +60,11 @@ func measureAll(ctx context.Context, b *bed, o options, progress io.Writer) ([]r
 			}
 			for _, r := range part {
 				for _, f := range r.figures {
-					_, _ = fmt.Fprintf(progress, "%s, %d entitlements, %d in flight: %s %.0f/s, %.2f of the floor\n",
+					_, err := fmt.Fprintf(progress, "%s, %d entitlements, %d in flight: %s %.0f/s, %.2f of the floor\n",
 						g.name, size, r.inFlight, f.way, f.rate, f.ratio)
+					if err != nil {
+						return nil, err
+					}
 				}
 			}
 			results = append(results, part...)
@@ -144,9 +147,9 @@ func (f *figures) summarize(own, floor []window) {
 		return quantile(values, 0.5)
 	}
 	f.rate = median(func(w window) float64 { return w.rate })
-	p50 := median(func(w window) float64 { return float64(w.p50) })
-	p99 := median(func(w window) float64 { return float64(w.p99) })
-	f.p50, f.p99 = time.Duration(p50), time.Duration(p99)
+	f.p50 = time.Duration(median(func(w window) float64 { return float64(w.p50) }))
+	f.p99 = time.Duration(median(func(w window) float64 { return float64(w.p99) }))
+	f.cpu = time.Duration(median(func(w window) float64 { return float64(w.cpu) }))
 
 	ratios := make([]float64, len(own))
 	for i := range own {

@@ -86,6 +86,7 @@ var infoLine = regexp.MustCompile(`(?m)^(redis_version|process_id):([^\r\n]*)`)
 func (s *redisServer) waitReady(ctx context.Context) error {
 	client := redis.NewClient(&redis.Options{Addr: s.addr(), MaxRetries: -1, DialerRetries: 1})
 	defer func() { _ = client.Close() }()
+	var dialer net.Dialer
 	deadline := time.Now().Add(redisTimeout)
 	for {
 		select {
@@ -98,6 +99,12 @@ func (s *redisServer) waitReady(ctx context.Context) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("redis-server is not ready after %v", redisTimeout)
 		}
+		// go-redis would write to standard error that it cannot connect yet.
+		conn, err := dialer.DialContext(ctx, "tcp", s.addr())
+		if err != nil {
+			continue
+		}
+		_ = conn.Close()
 		info, err := client.Info(ctx, "server").Result()
 		if err != nil {
 			continue

@@ -21,8 +21,9 @@ type group struct {
 	// batch is how many reads are timed as one, where a read is too short for
 	// a clock; 0 means 1. There are no percentiles then.
 	batch int
-	// oneSize says that the number of entitlements makes no difference.
-	oneSize bool
+	// inMemory says that nothing is read from Redis, so that the number of
+	// entitlements makes no difference.
+	inMemory bool
 }
 
 // sdkName is the way whose ratio to the floor is what all of this is about.
@@ -74,11 +75,19 @@ func table() []group {
 			floor: pooled(many, creditBackedApartKeys),
 			ways:  []way{sdk(many, askCreditBacked)},
 		}, {
-			name:    "in memory",
-			about:   "A look into a golang-lru cache of the same entitlements, without any Redis.",
-			floor:   lookedUp(few),
-			batch:   4096,
-			oneSize: true,
+			name: "metered check, revalidated",
+			about: "A metered check with `LRUConfig.Revalidate`: all but the value is read, and its length, " +
+				"to see whether what is remembered still holds.",
+			floor: revalidating(few, meteredKeys),
+			ways:  []way{sdkRevalidating(few, askMetered)},
+		}, {
+			name: "metered check, in memory",
+			about: "A metered check with `LRUConfig`: nothing is sent, because Redis tells of changes. " +
+				"The floor is a look into a golang-lru cache of as many entries.",
+			floor:    lookedUp(few),
+			ways:     []way{sdkInMemory(few, askMetered)},
+			batch:    1024,
+			inMemory: true,
 		},
 	}
 }

@@ -11,6 +11,7 @@ import (
 type window struct {
 	rate     float64       // reads per second
 	p50, p99 time.Duration // of one read, or of one batch of reads
+	cpu      time.Duration // processor time of this process, per read
 }
 
 // runner reads with several goroutines at a time. It keeps its memory from
@@ -37,12 +38,13 @@ func newRunner(r read, batch, inFlight, customers int) *runner {
 func (n *runner) measure(ctx context.Context, d time.Duration) (window, error) {
 	errs := make([]error, len(n.next))
 	var wait sync.WaitGroup
-	began := time.Now()
+	began, used := time.Now(), cpuTime()
 	for w := range n.next {
 		wait.Go(func() { errs[w] = n.work(ctx, w, began.Add(d)) })
 	}
 	wait.Wait()
 	elapsed := time.Since(began)
+	used = cpuTime() - used
 
 	n.all = n.all[:0]
 	for w, err := range errs {
@@ -52,9 +54,11 @@ func (n *runner) measure(ctx context.Context, d time.Duration) (window, error) {
 		n.all = append(n.all, n.samples[w]...)
 	}
 	slices.Sort(n.all)
+	reads := len(n.all) * n.batch
 	return window{
-		rate: float64(len(n.all)*n.batch) / elapsed.Seconds(),
+		rate: float64(reads) / elapsed.Seconds(),
 		p50:  quantile(n.all, 0.50), p99: quantile(n.all, 0.99),
+		cpu: used / time.Duration(reads),
 	}, nil
 }
 

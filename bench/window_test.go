@@ -25,6 +25,8 @@ func TestRunnerCountsWhatWasRead(t *testing.T) {
 	require.LessOrEqual(t, w.rate, float64(reads.Load())/0.05)
 	require.GreaterOrEqual(t, w.p50, time.Millisecond)
 	require.GreaterOrEqual(t, w.p99, w.p50)
+	require.Positive(t, w.cpu)
+	require.Less(t, w.cpu, time.Millisecond, "sleeping takes no processor time")
 }
 
 // A window goes on where the one before ended, else a cycle through many

@@ -17,6 +17,7 @@ import (
 )
 
 func TestConformanceMiniredis(t *testing.T) {
+	t.Parallel()
 	server := miniredis.RunT(t)
 	storetest.Run(t, func(testing.TB) redis.UniversalClient {
 		return redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})
@@ -24,12 +25,14 @@ func TestConformanceMiniredis(t *testing.T) {
 }
 
 func TestConformanceServer(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	storetest.Run(t, func(testing.TB) redis.UniversalClient { return redis.NewClient(server.Options()) })
 }
 
 // A program may hand over a client that ignores the deadlines of contexts.
 func TestConformanceWithoutContextTimeout(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	storetest.Run(t, func(testing.TB) redis.UniversalClient {
 		o := server.Options()
@@ -39,6 +42,7 @@ func TestConformanceWithoutContextTimeout(t *testing.T) {
 }
 
 func TestConformanceCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
 	storetest.Run(t, func(testing.TB) redis.UniversalClient { return cluster.Client() })
 }
@@ -46,6 +50,7 @@ func TestConformanceCluster(t *testing.T) {
 // The suite holds before a failover and after it, and in between nobody reads
 // a pair that does not belong together.
 func TestConformanceSentinel(t *testing.T) {
+	t.Parallel()
 	sentinel := redistest.StartSentinel(t, 1)
 	client := func(testing.TB) redis.UniversalClient { return sentinel.Client() }
 	t.Run("before", func(t *testing.T) { storetest.Run(t, client) })

@@ -18,6 +18,7 @@ import (
 // Whatever the order in which changes arrive, how often, and from how many
 // writers at once: the state of the newest of each key is what is left.
 func TestNewestOfEachKeyIsLeft(t *testing.T) {
+	t.Parallel()
 	t.Run("miniredis", func(t *testing.T) {
 		t.Parallel()
 		client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), ContextTimeoutEnabled: true})

@@ -141,7 +141,10 @@ func (g *Group) settleAnnounced(f *flight, k cache.Key) {
 		}
 	}
 	f.valueTime = r.Times.Value
-	g.settled.update(k, func(m *settlement) { m.settle(time.Now(), r.Times, withoutUsage) })
+	g.settled.update(k, func(m *settlement) {
+		m.settle(time.Now(), r.Times, withoutUsage)
+		m.writtenAt = m.at
+	})
 }
 
 // fetchForAll fetches as the owner of the refetch lock, unless the cache has

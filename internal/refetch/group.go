@@ -64,6 +64,9 @@ type Cause struct {
 	Faults  cache.Faults    // what was wrong with the reading
 	Times   cache.Times     // what the reading saw
 	Damaged []cache.Damaged // what the reading could not read
+	// Read is when the reading began: what was written after it, it may have
+	// missed. Zero: there was none.
+	Read time.Time
 	// WithGlobal asks for the resource's global customer as well.
 	WithGlobal bool
 	// Direct asks the API in any case, not waiting for another process.
@@ -81,6 +84,7 @@ type Group struct {
 	config        Config
 	settled       *settled
 	holds         *holds
+	recent        *recent
 	announcements *cache.Announcements // nil: fetches are not shared
 
 	base    context.Context
@@ -123,7 +127,7 @@ func (f *flight) finish(live *Live, err error) {
 // New makes a Group.
 func New(config Config) *Group {
 	g := &Group{
-		config: config, settled: newSettled(), holds: newHolds(config.HoldFor, config.HoldStale, config.HoldRecords),
+		config: config, settled: newSettled(), recent: newRecent(), holds: newHolds(config.HoldFor, config.HoldStale, config.HoldRecords),
 		closing: make(chan struct{}), flights: make(map[flightKey]*flight),
 	}
 	g.base, g.cancel = context.WithCancel(context.Background())
@@ -135,14 +139,15 @@ func New(config Config) *Group {
 
 // Get fetches k, or joins the fetch of it that is under way here or in another
 // process, and waits for the answer as long as ctx allows. No answer and no
-// error mean that another process has fetched it: look at the cache, and if it
-// still misses, ask again with Cause.Direct.
+// error mean that it was fetched meanwhile, by another process or after the
+// reading: look at the cache, and if it still misses, ask again with
+// Cause.Direct.
 func (g *Group) Get(ctx context.Context, k cache.Key, cause Cause) (*Live, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	f, err := g.join(k, cause)
-	if err != nil {
+	if err != nil || f == nil {
 		return nil, err
 	}
 	select {
@@ -153,15 +158,17 @@ func (g *Group) Get(ctx context.Context, k cache.Key, cause Cause) (*Live, error
 	}
 }
 
-// join returns the flight for k, which it starts if there is none.
+// join returns the flight for k, which it starts if there is none; nil if the
+// cache is to be looked at again first.
 func (g *Group) join(k cache.Key, cause Cause) (*flight, error) {
 	f, joined, err := g.joinOrStart(k, cause)
 	switch {
 	case err != nil && !errors.Is(err, apierr.ErrClosed):
 		g.event(Event{Kind: Repeated, Key: k, Err: err})
-	case err == nil && joined:
+	case f == nil:
+	case joined:
 		g.event(Event{Kind: Joined, Key: k})
-	case err == nil:
+	default:
 		g.event(Event{Kind: Started, Key: k, Faults: cause.Faults})
 	}
 	return f, err
@@ -176,8 +183,13 @@ func (g *Group) joinOrStart(k cache.Key, cause Cause) (f *flight, joined bool, e
 	if f, ok := g.flights[flightKey{k, cause.Direct}]; ok {
 		return f, true, nil
 	}
-	if m, ok := g.settled.get(k); ok && time.Since(m.failedAt) < pause(m.failures) {
-		return nil, false, m.err
+	if m, ok := g.settled.get(k); ok {
+		switch {
+		case time.Since(m.failedAt) < pause(m.failures):
+			return nil, false, m.err
+		case !cause.Read.IsZero() && m.writtenAt.After(cause.Read):
+			return nil, false, nil
+		}
 	}
 	f = g.start(k, cause)
 	if cause.WithGlobal && k.ResourceID != "" {
@@ -233,12 +245,10 @@ func (g *Group) start(k cache.Key, cause Cause) *flight {
 func (g *Group) run(f *flight, k cache.Key, cause Cause) {
 	defer g.wait.Done()
 	switch {
-	case cause.Direct || !g.writable(k):
+	case g.announcements == nil || cause.Direct || !g.writable(k):
 		g.fetchAlone(f, k, cause)
-	case g.announcements != nil:
+	default:
 		g.fleetFlight(f, k, cause)
-	case !g.found(g.base, f, k, cause):
-		g.fetchAlone(f, k, cause)
 	}
 	g.mu.Lock()
 	for _, fk := range []flightKey{{k, false}, {k, true}} {
@@ -254,9 +264,7 @@ func (g *Group) run(f *flight, k cache.Key, cause Cause) {
 	}
 }
 
-// found ends the flight if the cache has meanwhile what was missing. Whoever is
-// about to ask the API looks first: between the reading that missed and now
-// another flight can have been and gone.
+// found ends the flight if the cache has meanwhile what was missing.
 func (g *Group) found(ctx context.Context, f *flight, k cache.Key, cause Cause) bool {
 	if cause.Look == nil || !cause.Look(ctx) {
 		return false
@@ -335,7 +343,17 @@ func (g *Group) ask(ctx context.Context, k cache.Key) (*Live, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLive(state, source, began), nil
+	return g.newLive(k, state, source, began), nil
+}
+
+// newLive makes a Live of an answer, with the usages that were heard of since
+// over those that the API may not know of yet.
+func (g *Group) newLive(k cache.Key, state entitlements.State, source entitlements.Source, began time.Time) *Live {
+	now := time.Now()
+	g.recent.overlay(k, &state, now)
+	live := newLive(state, source, began)
+	live.overlaid = now
+	return live
 }
 
 func (g *Group) writable(k cache.Key) bool {
@@ -356,7 +374,12 @@ func (g *Group) write(k cache.Key, live *Live, cause Cause) int64 {
 		return unset
 	}
 	g.holds.drop(k)
-	g.settled.update(k, func(m *settlement) { m.valueWritten = result.ValueTime })
+	if updates := g.recent.since(k, live.overlaid, time.Now()); len(updates) > 0 {
+		// They came before there was a customer to update.
+		_, err := g.config.Store.UpdateUsages(ctx, k, updates)
+		g.event(Event{Kind: Written, Key: k, Err: err})
+	}
+	g.settled.update(k, func(m *settlement) { m.valueWritten, m.writtenAt = result.ValueTime, time.Now() })
 	return result.ValueTime
 }
 
@@ -387,7 +410,7 @@ func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Cont
 			done <- err
 			return
 		}
-		live := newLive(state, source, began)
+		live := g.newLive(k, state, source, began)
 		g.settled.update(k, func(m *settlement) {
 			m.at, m.failedAt, m.failures, m.err = live.At, time.Time{}, 0, nil
 			m.withoutUsage = live.withoutUsage()
@@ -429,10 +452,13 @@ func (g *Group) HeldStale(k cache.Key, now time.Time, maxAge time.Duration) *Liv
 	return g.holds.getStale(k, now, g.config.HoldFor+maxAge)
 }
 
-// Changed says that k has changed just now: what is held in process is let go,
-// and no check joins a fetch that began before.
-func (g *Group) Changed(k cache.Key) {
-	g.holds.change(k, time.Now())
+// Changed says that usages of k have changed just now: what is held in process
+// is let go, no check joins a fetch that began before, and no fetch that began
+// before brings back the usages from before.
+func (g *Group) Changed(k cache.Key, updates []cache.UsageUpdate) {
+	now := time.Now()
+	g.recent.add(k, updates, now)
+	g.holds.change(k, now)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.flights, flightKey{k, false})

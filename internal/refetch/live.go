@@ -15,7 +15,8 @@ type Live struct {
 	Began  time.Time // when the fetch began
 	At     time.Time // when the answer was there
 
-	records map[cache.Ref]*entitlements.Record
+	records  map[cache.Ref]*entitlements.Record
+	overlaid time.Time // until when the usages that were heard of are in State
 }
 
 // newLive makes a Live of an answer.

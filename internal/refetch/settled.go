@@ -22,10 +22,11 @@ const unset int64 = -2
 // settlement is what the last live fetch of a customer or resource settled, so
 // that the same question is not asked again on every read.
 type settlement struct {
-	at       time.Time // of the last live fetch; zero: none
-	failedAt time.Time // of the last fetch that failed; zero: none since the last live fetch
-	failures int       // fetches that failed in a row
-	err      error     // of the last fetch that failed
+	at        time.Time // of the last live fetch; zero: none
+	writtenAt time.Time // when the answer of a live fetch was last seen to be in Redis
+	failedAt  time.Time // of the last fetch that failed; zero: none since the last live fetch
+	failures  int       // fetches that failed in a row
+	err       error     // of the last fetch that failed
 
 	valueSeen, valueWritten   int64 // the customer value's timestamp before and after
 	globalSeen, globalWritten int64 // the global customer's

@@ -45,6 +45,7 @@ type Config struct {
 	LogErrorKey   string `env:"LOG_ERROR_KEY" envDefault:"err" help:"name of the error in a log line"`
 
 	Consumers                int    `env:"CONSUMERS" envDefault:"10" help:"receives under way at the same time, 1 to 100"`
+	ReceiveWaitSeconds       int    `env:"RECEIVE_WAIT_IN_SECS" envDefault:"10" help:"how long a receive waits for messages, 0 to 20; also how long an idle service takes to stop"`
 	VisibilityTimeoutSeconds int    `env:"VISIBILITY_TIMEOUT_IN_SECS" envDefault:"60" help:"how long a received message is hidden from others, 3 to 43200; extended while it is worked on"`
 	RefetchesPerMinute       int    `env:"REFETCHES_PER_MINUTE" envDefault:"4800" help:"requests for customers to the Edge API that all instances on one Redis may make in a minute"`
 	EnvironmentID            string `env:"ENVIRONMENT_ID" help:"id of the environment; messages that name another are refused (default: from the remote configuration, else not checked)"`
@@ -163,6 +164,7 @@ func (c *Config) check(wrong func(name, format string, args ...any)) {
 	between("PORT", c.Port, 0, 65535)
 	between("BATCH_SIZE", c.BatchSize, 1, 10)
 	between("CONSUMERS", c.Consumers, 1, 100)
+	between("RECEIVE_WAIT_IN_SECS", c.ReceiveWaitSeconds, 0, 20)
 	between("VISIBILITY_TIMEOUT_IN_SECS", c.VisibilityTimeoutSeconds, 3, 43200)
 	between("REFETCHES_PER_MINUTE", c.RefetchesPerMinute, 1, 1_000_000)
 	between("CACHE_LOCK_RETRY_COUNT", c.LockRetryCount, 1, 10_000)
@@ -221,6 +223,11 @@ func (c *Config) KeysTTL() time.Duration {
 		return -1
 	}
 	return time.Duration(c.KeysTTLSeconds) * time.Second
+}
+
+// ReceiveWait is how long a receive waits for messages.
+func (c *Config) ReceiveWait() time.Duration {
+	return time.Duration(c.ReceiveWaitSeconds) * time.Second
 }
 
 // VisibilityTimeout is how long a received message is hidden from others.

@@ -30,7 +30,7 @@ func TestDefaults(t *testing.T) {
 		BatchSize: 1, KeysTTLSeconds: 604800, CacheUpdatePolicy: "UPDATE_IF_EXISTS", LockRetryCount: 20,
 		EdgeAPIURL: "https://edge.api.stigg.io", Port: 4000,
 		LogLevel: "info", LogMessageKey: "msg", LogErrorKey: "err",
-		Consumers: 10, VisibilityTimeoutSeconds: 60, RefetchesPerMinute: 4800,
+		Consumers: 10, ReceiveWaitSeconds: 10, VisibilityTimeoutSeconds: 60, RefetchesPerMinute: 4800,
 	}, c)
 	require.Equal(t, slog.LevelInfo, c.Level())
 	require.Equal(t, 7*24*time.Hour, c.KeysTTL())
@@ -43,7 +43,7 @@ func TestEveryVariable(t *testing.T) {
 		"REDIS_PASSWORD=p", "REDIS_TLS=1", "BATCH_SIZE=10", "KEYS_TTL_IN_SECS=-1", "EDGE_API_URL=http://127.0.0.1:1",
 		"SENTRY_DSN=https://k@s.example/1", "DISABLE_SENTRY=true", "PORT=4001", "CACHE_UPDATE_POLICY=UPSERT",
 		"LOG_LEVEL=debug", "LOG_MESSAGE_KEY=message", "LOG_ERROR_KEY=error", "CACHE_LOCK_RETRY_COUNT=3",
-		"CONSUMERS=2", "VISIBILITY_TIMEOUT_IN_SECS=5", "REFETCHES_PER_MINUTE=60", "ENVIRONMENT_ID=env-1",
+		"CONSUMERS=2", "RECEIVE_WAIT_IN_SECS=20", "VISIBILITY_TIMEOUT_IN_SECS=5", "REFETCHES_PER_MINUTE=60", "ENVIRONMENT_ID=env-1",
 	))
 	require.NoError(t, err)
 	require.Equal(t, config.Config{
@@ -52,7 +52,7 @@ func TestEveryVariable(t *testing.T) {
 		BatchSize: 10, KeysTTLSeconds: -1, CacheUpdatePolicy: "UPSERT", LockRetryCount: 3,
 		EdgeAPIURL: "http://127.0.0.1:1", SentryDSN: "https://k@s.example/1", DisableSentry: true, Port: 4001,
 		LogLevel: "debug", LogMessageKey: "message", LogErrorKey: "error",
-		Consumers: 2, VisibilityTimeoutSeconds: 5, RefetchesPerMinute: 60, EnvironmentID: "env-1",
+		Consumers: 2, ReceiveWaitSeconds: 20, VisibilityTimeoutSeconds: 5, RefetchesPerMinute: 60, EnvironmentID: "env-1",
 	}, c)
 	require.Equal(t, slog.LevelDebug, c.Level())
 	require.Negative(t, c.KeysTTL())
@@ -87,14 +87,14 @@ func TestAllErrorsAtOnceAndNoSecrets(t *testing.T) {
 		"REDIS_PORT=sixty", "REDIS_DB=-1", "REDIS_TLS=perhaps", "BATCH_SIZE=11", "KEYS_TTL_IN_SECS=0",
 		"EDGE_API_URL=ftp://x", "SENTRY_DSN=hush", "DISABLE_SENTRY=no way", "PORT=70000", "CACHE_UPDATE_POLICY=NEVER",
 		"LOG_LEVEL=loud", "LOG_MESSAGE_KEY=same", "LOG_ERROR_KEY=same", "CACHE_LOCK_RETRY_COUNT=0",
-		"CONSUMERS=0", "VISIBILITY_TIMEOUT_IN_SECS=1", "REFETCHES_PER_MINUTE=0",
+		"CONSUMERS=0", "RECEIVE_WAIT_IN_SECS=21", "VISIBILITY_TIMEOUT_IN_SECS=1", "REFETCHES_PER_MINUTE=0",
 	})
 	require.Error(t, err)
 	for _, name := range []string{
 		"AWS_REGION: is required", "QUEUE_URL", "SERVER_API_KEY", "REDIS_PORT: is not a whole number", "REDIS_DB",
 		"REDIS_TLS: is not a boolean", "BATCH_SIZE: 11 is not between 1 and 10", "KEYS_TTL_IN_SECS", "EDGE_API_URL",
 		"DISABLE_SENTRY", "PORT: 70000", "CACHE_UPDATE_POLICY", "LOG_LEVEL", "LOG_ERROR_KEY",
-		"CACHE_LOCK_RETRY_COUNT", "CONSUMERS", "VISIBILITY_TIMEOUT_IN_SECS", "REFETCHES_PER_MINUTE", "SENTRY_DSN",
+		"CACHE_LOCK_RETRY_COUNT", "CONSUMERS", "RECEIVE_WAIT_IN_SECS", "VISIBILITY_TIMEOUT_IN_SECS", "REFETCHES_PER_MINUTE", "SENTRY_DSN",
 	} {
 		require.ErrorContains(t, err, name)
 		require.Equal(t, 1, strings.Count(err.Error(), name), name)

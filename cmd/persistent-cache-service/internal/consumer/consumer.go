@@ -19,12 +19,10 @@ import (
 )
 
 const (
-	// pollWait is how long a receive waits for messages: the most that SQS allows.
-	pollWait = 20 * time.Second
-	// pollGrace is how long a receive may still take when the service stops.
-	// It is enough for one that has messages to bring; one that waits for some
-	// is given up.
-	pollGrace = time.Second
+	// receiveGrace is how much longer than it waits for messages a receive may
+	// take when the service stops. One that is given up can have taken
+	// messages from the queue, which then stay hidden for their whole time.
+	receiveGrace = 2 * time.Second
 	// maxInHand is how many messages may be worked on, those aside that wait
 	// for a refetch.
 	maxInHand = 256
@@ -46,10 +44,11 @@ type Config struct {
 	State      *watch.Dependency // of the queue
 	Consumers  int               // receives under way at the same time
 	BatchSize  int               // messages per receive
+	Wait       time.Duration     // how long a receive waits for messages
 	Visibility time.Duration     // how long messages in hand are hidden, extended in time
 	Metrics    *metrics.Metrics
 	Log        *slog.Logger
-	OnPanic    func(value any, stack []byte, messageType, messageID string)
+	OnPanic    func(value any, messageType, messageID string)
 }
 
 // Consumer consumes one queue.
@@ -83,10 +82,10 @@ func New(config Config) *Consumer {
 	return &Consumer{config: config, inHand: map[*delivery]struct{}{}, counts: map[string]map[string]uint64{}}
 }
 
-// Run consumes until ctx ends; then it finishes what is in hand, for no longer
-// than drain, gives the rest back to the queue, and returns. The engine is
-// stopped with it.
-func (c *Consumer) Run(ctx context.Context, drain time.Duration) {
+// Run consumes until ctx ends; then it finishes what is in hand, gives what is
+// not finished within the time for stopping back to the queue, and returns. The
+// engine is stopped with it.
+func (c *Consumer) Run(ctx context.Context, stopping time.Duration) {
 	c.deletes = newBatcher(c.delete)
 	c.returns = newBatcher(c.giveBack)
 	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
@@ -96,16 +95,17 @@ func (c *Consumer) Run(ctx context.Context, drain time.Duration) {
 	for range c.config.Consumers {
 		receivers.Go(func() { c.receive(ctx) })
 	}
+	<-ctx.Done()
+	timer := time.NewTimer(stopping)
+	defer timer.Stop()
+	c.config.Engine.Stop()
 	receivers.Wait()
 
-	c.config.Engine.Stop()
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
 		c.config.Engine.Wait()
 	}()
-	timer := time.NewTimer(drain)
-	defer timer.Stop()
 	select {
 	case <-finished:
 	case <-timer.C:
@@ -124,7 +124,7 @@ func (c *Consumer) Running() int { return int(c.running.Load()) }
 func (c *Consumer) receive(ctx context.Context) {
 	pollCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(pollGrace, cancel) })()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(c.config.Wait+receiveGrace, cancel) })()
 
 	works := false
 	turn := func(on bool) {
@@ -148,7 +148,7 @@ func (c *Consumer) receive(ctx context.Context) {
 		if !c.awaitRoom(ctx) {
 			return
 		}
-		wait := pollWait
+		wait := c.config.Wait
 		if !works {
 			wait = 0 // find out at once whether the queue is there
 		}

@@ -28,7 +28,7 @@ func (m *Metrics) WatchRedis(client *redis.Client) {
 		ratio:  desc("persistent_cache_hit_ratio", "Share of key lookups that Redis answered with a value since its start, of all its clients, 0 to 1."),
 		memory: desc("persistent_cache_memory_usage_bytes", "Memory that Redis uses for data."),
 		hits:   desc("persistent_cache_hits_total", "Key lookups that Redis answered with a value since its start, of all its clients."),
-		misses: desc("persistent_cache_missestotal", "Key lookups for which Redis had no value since its start, of all its clients."),
+		misses: desc("persistent_cache_misses_total", "Key lookups for which Redis had no value since its start, of all its clients."),
 	})
 }
 

@@ -26,10 +26,10 @@ import (
 )
 
 const (
-	// drainTimeout is how long messages in hand may take when the service
-	// stops. With what comes after it is below the 30 seconds that
-	// orchestrators give.
-	drainTimeout = 20 * time.Second
+	// stopTimeout is how long the service may take to stop receiving and to
+	// finish the messages in hand. With what comes after, it is below the 30
+	// seconds that orchestrators give.
+	stopTimeout = 23 * time.Second
 	// shutdownTimeout bounds each of the other steps of stopping.
 	shutdownTimeout = 2 * time.Second
 )
@@ -103,7 +103,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	})
 	s.consumer = consumer.New(consumer.Config{
 		Queue: s.queue, Engine: s.engine, Redis: s.gate, State: s.queueUp,
-		Consumers: c.Consumers, BatchSize: c.BatchSize, Visibility: c.VisibilityTimeout(),
+		Consumers: c.Consumers, BatchSize: c.BatchSize, Wait: c.ReceiveWait(), Visibility: c.VisibilityTimeout(),
 		Metrics: s.metrics, Log: s.log, OnPanic: s.reporter.Panic,
 	})
 	s.gauges()
@@ -148,7 +148,7 @@ func (s *Service) Run(ctx context.Context) error {
 		stopConsuming() // a service that cannot be watched is no use
 	}()
 
-	s.consumer.Run(consuming, drainTimeout)
+	s.consumer.Run(consuming, stopTimeout)
 	s.log.Info("stopping: messages in hand are finished")
 	stop()
 	beside.Wait()
