@@ -13,7 +13,7 @@ lint:
 
 # The benchmarks, against a Redis on this machine.
 bench:
-	cd bench && go run .
+	cd bench && GOWORK=off go run . -o ../docs
 
 # Generated code, again.
 generate:

@@ -42,6 +42,9 @@ type Client struct {
 	maxStale     time.Duration  // how long what is remembered may be used when nothing newer can be had
 	refreshAhead time.Duration  // age at which a live answer is fetched anew beside its callers; 0: never
 
+	api       apiStatus
+	heartbeat heartbeat
+
 	closed    atomic.Bool
 	closeOnce sync.Once
 	start     startup

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	stigg "github.com/stiggio/server-sdk-go"
+	"github.com/stiggio/server-sdk-go/internal/faultproxy"
 	"github.com/stiggio/server-sdk-go/internal/redistest"
 	"github.com/stiggio/server-sdk-go/stiggtest"
 )
@@ -426,6 +427,172 @@ func TestFleetCloseWhileOwning(t *testing.T) {
 		requireAnnounced(t, announced, `{"error":"client is closed"}`)
 		require.Zero(t, client.Exists(background(), fleetLock("acme"), prefix+"-acme", prefix+":c_acme").Val())
 	})
+}
+
+// TestFleetAnnouncedSettles: an announced success counts as a fetch of one's
+// own: what the API does not give, or gives although it has ended, is not asked
+// for once more by everybody who waited.
+func TestFleetAnnouncedSettles(t *testing.T) {
+	past := time.Now().Add(-time.Hour)
+	for name, e := range map[string]stiggtest.Entitlement{
+		"no usage":     stiggtest.Metered("calls", 100, 40).NoUsage(),
+		"no longer so": stiggtest.Metered("calls", 100, 40).ValidUntil(past),
+		"all is there": stiggtest.Metered("calls", 100, 40),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, api := redistest.Start(t), stiggtest.New(t)
+			// The customer is newer than its resource in any case.
+			api.SetResourceEntitlements("acme", "site", e.EntitlementUpdatedAt(past))
+			api.SetEntitlements("acme", e.EntitlementUpdatedAt(past.Add(time.Minute)))
+			release := make(chan struct{})
+			api.Fault(onEdge(stiggtest.Hold(release)))
+			ask := func(c *stigg.Client) func() {
+				var group sync.WaitGroup
+				for range 5 {
+					group.Go(func() {
+						answer, err := c.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "calls"})
+						require.NoError(t, err)
+						require.True(t, answer.HasAccess)
+						require.False(t, answer.Stale)
+					})
+				}
+				return group.Wait
+			}
+			owner, other := fleetClient(t, api, server), fleetClient(t, api, server)
+			waits := []func(){ask(owner)}
+			eventually(t, func() bool { return api.Count(isFetch) == 2 }, "the owner asks")
+			waits = append(waits, ask(other))
+			eventually(t, func() bool {
+				return subscribers(t, server.Client(), "acme") == 1 && subscribers(t, server.Client(), "acme:site") == 1
+			}, "the other one waits")
+			close(release)
+			for _, wait := range waits {
+				wait()
+			}
+			for range 20 {
+				ask(owner)()
+				ask(other)()
+				time.Sleep(time.Millisecond)
+			}
+			require.Equal(t, 2, api.Count(isFetch))
+		})
+	}
+}
+
+// TestFleetLateReader: a check that read Redis before somebody else had fetched,
+// and comes to ask only after that, finds what was fetched.
+func TestFleetLateReader(t *testing.T) {
+	for name, change := range map[string]func(*stigg.Config){
+		"fleet":       func(*stigg.Config) {},
+		"no fleet":    func(c *stigg.Config) { c.Redis.DisableDistributedFetch = true },
+		"same or not": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, api := redistest.Start(t), acmeAPI(t)
+			missed, proceed := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			late := fleetClient(t, api, server, func(c *stigg.Config) {
+				c.Observer = func(e stigg.Event) {
+					if e.Type == stigg.EventCacheMiss {
+						once.Do(func() {
+							close(missed)
+							<-proceed
+						})
+					}
+				}
+				if change != nil {
+					change(c)
+				}
+			})
+			quick := late
+			if change == nil {
+				quick = fleetClient(t, api, server)
+			}
+			wait := check(1, late, "acme", "on")
+			<-missed
+			requireGranted(t, check(1, quick, "acme", "on")(), stigg.SourceEdge)
+			eventually(t, func() bool {
+				return quick.Stats().Writes == 1 && server.Client().Exists(background(), fleetLock("acme")).Val() == 0
+			}, "the quick one is done")
+			time.Sleep(20 * time.Millisecond) // its flight as well
+			close(proceed)
+			requireGranted(t, wait(), stigg.SourceRedis)
+			require.Equal(t, 1, api.Count(isFetch))
+		})
+	}
+}
+
+// TestFleetGlobalCustomer: what the global customer's refetch changes is no
+// reason to fetch the resource again that it accompanies, whichever of the two
+// is over first.
+func TestFleetGlobalCustomer(t *testing.T) {
+	begin := func(t *testing.T, change ...func(*stigg.Config)) (*stiggtest.Server, func() stigg.Source) {
+		server, api := redistest.Start(t), stiggtest.New(t)
+		api.SetResourceEntitlements("acme", "site", stiggtest.Boolean("on"))
+		api.SetEntitlements("acme", stiggtest.Boolean("on"))
+		client := fleetClient(t, api, server, change...)
+		return api, func() stigg.Source {
+			answer, err := client.GetBooleanEntitlement(background(), stigg.BooleanQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "on"})
+			require.NoError(t, err)
+			return answer.Source
+		}
+	}
+	t.Run("written, but not over", func(t *testing.T) {
+		written, proceed := make(chan struct{}), make(chan struct{})
+		api, checkSite := begin(t, func(c *stigg.Config) {
+			c.Observer = func(e stigg.Event) {
+				if e.Type == stigg.EventWritten && e.ResourceID == "" {
+					close(written)
+					<-proceed
+				}
+			}
+		})
+		require.Equal(t, stigg.SourceEdge, checkSite())
+		<-written
+		eventually(t, func() bool { return checkSite() == stigg.SourceRedis }, "the resource is written")
+		require.Equal(t, 2, api.Count(isFetch))
+		close(proceed)
+		require.Equal(t, stigg.SourceRedis, checkSite())
+		require.Equal(t, 2, api.Count(isFetch))
+	})
+	t.Run("over first", func(t *testing.T) {
+		done := make(chan struct{})
+		api, checkSite := begin(t, func(c *stigg.Config) {
+			c.Observer = func(e stigg.Event) {
+				if e.Type == stigg.EventWritten && e.ResourceID == "" {
+					time.AfterFunc(50*time.Millisecond, func() { close(done) })
+				}
+			}
+		})
+		api.Fault(onEdge(stiggtest.Hold(done)).On(stiggtest.Resource("acme", "site")))
+		require.Equal(t, stigg.SourceEdge, checkSite())
+		eventually(t, func() bool { return checkSite() == stigg.SourceRedis }, "the resource is written")
+		require.Equal(t, 2, api.Count(isFetch))
+	})
+}
+
+// TestFleetLockReplyLost: a lock that was taken although Redis's answer was
+// lost is given back.
+func TestFleetLockReplyLost(t *testing.T) {
+	server, api := redistest.Start(t), acmeAPI(t)
+	proxy := faultproxy.New(t, server.Addr())
+	client := server.Client()
+	taken := make(chan bool, 1)
+	checking := newClient(t, api, server, viaProxy(proxy), func(c *stigg.Config) {
+		c.Observer = func(e stigg.Event) {
+			switch e.Type {
+			case stigg.EventCacheMiss:
+				proxy.Blackhole(faultproxy.Replies)
+			case stigg.EventRefetchFinished:
+				taken <- client.Exists(background(), fleetLock("acme")).Val() == 1
+				proxy.Pass()
+			}
+		}
+	})
+	requireGranted(t, check(1, checking, "acme", "on")(), stigg.SourceEdge)
+	require.True(t, <-taken, "it was taken")
+	eventually(t, func() bool { return client.Exists(background(), fleetLock("acme")).Val() == 0 }, "it is given back")
+	require.Equal(t, 1, api.Count(isFetch))
 }
 
 // TestFleetSwitchedOff: every process fetches for itself, and asks nobody.

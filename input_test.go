@@ -23,44 +23,46 @@ var badIDs = map[string]string{
 	"cut UTF-8":           "acme\xc3",
 }
 
-// TestInvalidArgumentsSendNothing: whatever is wrong with a question, the
-// answer is the call's fallback, and neither the API nor Redis hear of it.
+// TestInvalidArgumentsSendNothing: whatever is wrong with a question, it is
+// denied, also where a fallback would allow, because that is for outages; and
+// neither the API nor Redis hear of it.
 func TestInvalidArgumentsSendNothing(t *testing.T) {
 	server := redistest.Start(t)
 	api := acmeAPI(t)
-	client := newClient(t, api, server)
+	client := newClient(t, api, server, func(c *stigg.Config) {
+		allow := stigg.EntitlementFallback{HasAccess: true}
+		c.EntitlementsFallback = map[string]stigg.EntitlementFallback{"on": allow, "seats": allow, "regions": allow, "calls": allow}
+		c.CreditEntitlementsFallback = map[string]stigg.CreditFallback{"tokens": {HasAccess: true}}
+	})
 	require.NoError(t, client.WaitForInitialization(background()))
 	recorder := server.Monitor()
 	refused := 0
-	refuse := func(g getter, q ask, names string) {
+	refuse := func(t *testing.T, g getter, q ask, names string) {
 		t.Helper()
-		q.allow = true
-		answer, err := g.get(background(), client, q)
-		require.ErrorIs(t, err, stigg.ErrInvalidArgument)
-		require.ErrorContains(t, err, names)
-		require.Equal(t, entitlements.Answer{HasAccess: true, IsFallback: true, Source: stigg.SourceFallback}, answer)
-		q.allow = false
-		answer, err = g.get(background(), client, q)
-		require.ErrorIs(t, err, stigg.ErrInvalidArgument)
-		require.Equal(t, entitlements.Answer{AccessDeniedReason: stigg.Unknown, IsFallback: true, Source: stigg.SourceFallback}, answer)
-		refused += 2
+		for _, q.allow = range []bool{true, false} {
+			answer, err := g.get(background(), client, q)
+			require.ErrorIs(t, err, stigg.ErrInvalidArgument)
+			require.ErrorContains(t, err, names)
+			require.Equal(t, entitlements.Answer{AccessDeniedReason: stigg.Unknown, IsFallback: true, Source: stigg.SourceFallback}, answer)
+			refused++
+		}
 	}
 
 	for _, g := range getters {
 		t.Run(g.name, func(t *testing.T) {
 			for what, id := range badIDs {
 				t.Log(what)
-				refuse(g, ask{customer: id, id: g.id}, "CustomerID")
-				refuse(g, ask{customer: "acme", id: id}, "ID")
+				refuse(t, g, ask{customer: id, id: g.id}, "CustomerID")
+				refuse(t, g, ask{customer: "acme", id: id}, "ID")
 				if id != "" { // no resource is no mistake
-					refuse(g, ask{customer: "acme", resource: id, id: g.id}, "ResourceID")
+					refuse(t, g, ask{customer: "acme", resource: id, id: g.id}, "ResourceID")
 				}
 			}
 			if !g.takesUsage {
 				return
 			}
 			for _, usage := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1, -math.SmallestNonzeroFloat64} {
-				refuse(g, ask{customer: "acme", id: g.id, usage: usage}, "RequestedUsage")
+				refuse(t, g, ask{customer: "acme", id: g.id, usage: usage}, "RequestedUsage")
 			}
 		})
 	}
@@ -84,11 +86,11 @@ func TestInvalidArgumentsSendNothing(t *testing.T) {
 
 	both, err := client.GetEntitlement(background(), stigg.EntitlementQuery{
 		CustomerID: "acme", FeatureID: "calls", CurrencyID: "tokens",
-		Fallback: &stigg.EntitlementFallback{HasAccess: true}, CreditFallback: &stigg.CreditFallback{},
+		Fallback: &stigg.EntitlementFallback{HasAccess: true}, CreditFallback: &stigg.CreditFallback{HasAccess: true},
 	})
 	require.ErrorIs(t, err, stigg.ErrInvalidArgument)
 	require.True(t, both.IsFallback)
-	require.False(t, both.HasAccess, "a wrong question is not granted by one of two fallbacks that disagree")
+	require.False(t, both.HasAccess)
 	refused++
 
 	require.Zero(t, api.Count(isFetch))

@@ -116,6 +116,7 @@ func (c *Client) onRefetch(e refetch.Event) {
 			out.Cause = failureKind(e.Err)
 		}
 		c.report.fetched(e.Err)
+		c.askedAPI(e.Err)
 		out.Type = EventRefetchFinished
 	case refetch.Written:
 		c.wrote(e.Result, e.Err)
@@ -123,6 +124,12 @@ func (c *Client) onRefetch(e refetch.Event) {
 		out.Type = EventWritten
 	}
 	c.observe(out)
+}
+
+// askedAPI remembers how a request to the API ended, for Status.
+func (c *Client) askedAPI(err error) {
+	refused := errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrForbidden) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrRejected)
+	c.api.asked(err, err == nil || refused)
 }
 
 // wrote counts a write to Redis.

@@ -64,8 +64,9 @@ func (c *Client) begin() {
 		c.start.wait.Add(1)
 		go func() {
 			defer c.start.wait.Done()
-			defer close(redisSeen)
 			c.firstPing(ctx)
+			close(redisSeen)
+			c.watchHeartbeat(ctx)
 		}()
 	}
 	grace := time.NewTimer(startGrace)
@@ -102,6 +103,7 @@ func (c *Client) checkAPIKey(ctx context.Context) {
 	pause := firstStartPause
 	for {
 		err := c.askAPIKey(ctx)
+		c.askedAPI(err)
 		if err == nil || errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrForbidden) {
 			if err != nil {
 				c.report.fetched(err)

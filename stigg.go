@@ -93,6 +93,29 @@ const (
 	KindCredit  = entitlements.KindCredit
 )
 
+// The types of a feature.
+const (
+	FeatureBoolean = entitlements.FeatureBoolean
+	FeatureEnum    = entitlements.FeatureEnum
+	FeatureNumber  = entitlements.FeatureNumber
+)
+
+// The meter types.
+const (
+	MeterNone        = entitlements.MeterNone
+	MeterFluctuating = entitlements.MeterFluctuating
+	MeterIncremental = entitlements.MeterIncremental
+)
+
+// The reset periods.
+const (
+	ResetHour  = entitlements.ResetHour
+	ResetDay   = entitlements.ResetDay
+	ResetWeek  = entitlements.ResetWeek
+	ResetMonth = entitlements.ResetMonth
+	ResetYear  = entitlements.ResetYear
+)
+
 // The reasons for denying access that the API and this SDK give. The API can
 // give others, which are passed on.
 const (

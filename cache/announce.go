@@ -55,6 +55,7 @@ type Announcements struct {
 	client  redis.UniversalClient
 	prefix  string
 	timeout time.Duration // how long to wait for a subscription to be confirmed
+	idle    time.Duration // announceIdle
 
 	context context.Context
 	stop    context.CancelFunc
@@ -88,7 +89,7 @@ type Wait struct {
 // NewAnnouncements makes a receiver on the store's Redis. Close it.
 func (s *Store) NewAnnouncements() *Announcements {
 	a := &Announcements{
-		client: s.client, prefix: s.prefix, timeout: max(s.timeout, announceRetry),
+		client: s.client, prefix: s.prefix, timeout: max(s.timeout, announceRetry), idle: announceIdle,
 		changed: make(chan struct{}, 1), channels: make(map[string]*channel),
 	}
 	a.context, a.stop = context.WithCancel(context.Background())
@@ -180,18 +181,7 @@ func (a *Announcements) Close() {
 // until it is lost.
 func (a *Announcements) run() {
 	for a.wanted() {
-		pubsub := a.connect()
-		if pubsub == nil {
-			return
-		}
-		lost := make(chan struct{})
-		var following sync.WaitGroup
-		following.Go(func() { a.follow(pubsub, lost) })
-		alive := a.receive(pubsub)
-		close(lost)
-		_ = pubsub.Close() // it is of no use any more
-		following.Wait()
-		if alive {
+		if a.session() {
 			continue
 		}
 		select {
@@ -199,6 +189,24 @@ func (a *Announcements) run() {
 		case <-time.After(announceRetry):
 		}
 	}
+}
+
+// session is the life of one connection. It reports whether that was of use.
+func (a *Announcements) session() bool {
+	pubsub := a.connect()
+	if pubsub == nil {
+		return false
+	}
+	defer func() { _ = pubsub.Close() }() // it is of no use any more
+	if a.subscribe(pubsub) != nil {
+		return false
+	}
+	lost := make(chan struct{})
+	var following sync.WaitGroup
+	following.Go(func() { a.follow(pubsub, lost) })
+	defer following.Wait()
+	defer close(lost)
+	return a.receive(pubsub)
 }
 
 // wanted waits until somebody listens. It reports false when the receiver is
@@ -239,35 +247,42 @@ func (a *Announcements) connect() *redis.PubSub {
 	return a.pubsub
 }
 
-// follow subscribes and unsubscribes on a connection what is wanted, until the
-// connection is lost. A command that fails ends the connection.
+// follow subscribes and unsubscribes what is wanted, until the connection is
+// lost.
 func (a *Announcements) follow(pubsub *redis.PubSub, lost <-chan struct{}) {
 	for {
-		subscribe, unsubscribe := a.changes()
-		ctx, cancel := context.WithTimeout(a.context, announceTimeout)
-		var err error
-		if len(subscribe) > 0 {
-			err = pubsub.Subscribe(ctx, subscribe...)
-		}
-		if err == nil && len(unsubscribe) > 0 {
-			err = pubsub.Unsubscribe(ctx, unsubscribe...)
-		}
-		cancel()
-		if err != nil {
-			_ = pubsub.Close() // the receiving end notices
-			return
-		}
 		select {
 		case <-a.changed:
 		case <-lost:
 			return
 		}
+		if a.subscribe(pubsub) != nil {
+			_ = pubsub.Close() // the receiving end notices
+			return
+		}
 	}
+}
+
+// subscribe subscribes and unsubscribes on a connection what is not yet as it
+// is wanted.
+func (a *Announcements) subscribe(pubsub *redis.PubSub) error {
+	wanted, unwanted := a.changes()
+	ctx, cancel := context.WithTimeout(a.context, announceTimeout)
+	defer cancel()
+	if len(wanted) > 0 {
+		if err := pubsub.Subscribe(ctx, wanted...); err != nil {
+			return err
+		}
+	}
+	if len(unwanted) > 0 {
+		return pubsub.Unsubscribe(ctx, unwanted...)
+	}
+	return nil
 }
 
 // changes returns the channels to subscribe and to unsubscribe, and notes that
 // this is done.
-func (a *Announcements) changes() (subscribe, unsubscribe []string) {
+func (a *Announcements) changes() (wanted, unwanted []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for name, c := range a.channels {
@@ -275,14 +290,14 @@ func (a *Announcements) changes() (subscribe, unsubscribe []string) {
 		case len(c.waits) == 0:
 			delete(a.channels, name)
 			if c.subscribed {
-				unsubscribe = append(unsubscribe, name)
+				unwanted = append(unwanted, name)
 			}
 		case !c.subscribed:
 			c.subscribed = true
-			subscribe = append(subscribe, name)
+			wanted = append(wanted, name)
 		}
 	}
-	return subscribe, unsubscribe
+	return wanted, unwanted
 }
 
 // receive hands out what a connection receives until it is lost. It reports
@@ -290,7 +305,7 @@ func (a *Announcements) changes() (subscribe, unsubscribe []string) {
 func (a *Announcements) receive(pubsub *redis.PubSub) (alive bool) {
 	silent := false
 	for {
-		message, err := pubsub.ReceiveTimeout(a.context, announceIdle)
+		message, err := pubsub.ReceiveTimeout(a.context, a.idle)
 		var refusal redis.Error
 		var timeout net.Error
 		switch {

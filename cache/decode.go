@@ -20,6 +20,7 @@ type entry struct {
 type item struct {
 	definition entitlements.Definition
 	usage      entitlements.Usage
+	trackable  bool // the entitlement has a usage
 }
 
 // index finds the entitlements of a customer value by their content, whatever
@@ -136,6 +137,7 @@ func decodeItem(text string) (*item, error) {
 	if d.definition.ResetPeriod == "" {
 		d.definition.ResetPeriod = moved.reset
 	}
+	d.trackable = d.definition.UsageTrackable()
 	return d, nil
 }
 

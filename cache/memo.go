@@ -14,7 +14,8 @@ type parsed struct {
 
 	mu    sync.Mutex
 	items map[Ref]*item
-	all   []*item // every entitlement, in the value's order; nil until asked for
+	all   []*item  // every entitlement, in the value's order; nil until asked for
+	names []string // of the keys of their usages; nil until asked for
 }
 
 // parse checks and indexes a customer value.
@@ -70,6 +71,27 @@ func (v *parsed) list() ([]*item, error) {
 	return all, nil
 }
 
+// usageKeys names the keys of the usages of all entitlements that have one, and
+// of the usages' timestamps, in the order of list, which must have been called.
+// value is the name of the value's own key.
+func (v *parsed) usageKeys(value string) []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.names != nil {
+		return v.names
+	}
+	names := make([]string, 0, 2*len(v.all))
+	for _, it := range v.all {
+		if it.trackable {
+			ref := RefOf(&it.definition)
+			name := value + usageInfix(ref) + ref.ID
+			names = append(names, name, TimestampKey(name))
+		}
+	}
+	v.names = names
+	return names
+}
+
 // decode decodes an entry and keeps it; the caller holds mu.
 func (v *parsed) decode(e *entry) (*item, error) {
 	it, err := decodeItem(v.raw[e.from:e.to])
@@ -92,9 +114,9 @@ type memo struct {
 	bytes int
 }
 
-// memoBytes bounds the memory of a memo, counting each value twice: once for
-// its text and about once more for its index and what was decoded of it. If
-// every entitlement of every value has been decoded, it is up to twice as much.
+// memoBytes bounds the memory of a memo, counted by the text and the index of
+// each value. That is near to what is used if few entitlements of a value are
+// asked for; if every one has been decoded, it is about a third of it.
 const memoBytes = 32 << 20
 
 func newMemo() *memo {
@@ -107,7 +129,7 @@ func newMemo() *memo {
 
 func (v *parsed) size(k Key) int {
 	const perEntry, fixed = 48, 256
-	return 2*len(v.raw) + perEntry*len(v.entries) + fixed + len(k.CustomerID) + len(k.ResourceID)
+	return len(v.raw) + perEntry*len(v.entries) + fixed + len(k.CustomerID) + len(k.ResourceID)
 }
 
 // get returns the value that was kept for k, whatever its age.

@@ -125,7 +125,11 @@ func (s *Store) Revalidate(ctx context.Context, k Key, ref Ref, e *Entry, r *Rea
 // sizeAndGet reads the length of the first key and the values of the others,
 // in one round trip.
 func (s *Store) sizeAndGet(ctx context.Context, keys []string) (size int, values []any, err error) {
-	if !s.detach {
+	switch {
+	case s.detach:
+	case s.batch != nil:
+		return s.batch.sizeAndGet(ctx, keys)
+	default:
 		return s.sizeAndGetNow(ctx, keys)
 	}
 	// The keys may be parts of the caller's stack; the command may outlive it.

@@ -40,6 +40,7 @@ type Store struct {
 	// detach says that the client ignores deadlines of contexts, so that a
 	// command must be waited for from outside.
 	detach bool
+	batch  *batcher // nil: reads go out one by one
 }
 
 // NewStore makes a Store. It does not connect.
@@ -56,6 +57,7 @@ func NewStore(o Options) *Store {
 	case *redis.Client:
 		s.single = true
 		s.detach = !c.Options().ContextTimeoutEnabled
+		s.batch = &batcher{client: c, timeout: o.Timeout}
 	case *redis.ClusterClient:
 		s.detach = !c.Options().ContextTimeoutEnabled
 	default:
@@ -129,7 +131,7 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 		return nil
 	}
 	f.Definition = &it.definition
-	if !withUsage || !it.definition.UsageTrackable() {
+	if !withUsage || !it.trackable {
 		return nil
 	}
 	usage := s.readUsage(it.usage, keys[rest:], values[rest:])
@@ -357,7 +359,7 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 		}
 		return r, nil
 	}
-	usageKeys := s.usageKeys(k, items)
+	usageKeys := head.value.usageKeys(ValueKey(s.prefix, k))
 	var usages []any
 	if len(usageKeys) > 0 {
 		if usages, err = s.get(ctx, usageKeys); err != nil {
@@ -369,7 +371,7 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 	for i, it := range items {
 		c := &r.Entitlements[i]
 		*c = CachedEntitlement{Definition: &it.definition, Usage: it.usage, DataTime: head.times.Value, snapshot: it.usage}
-		if !it.definition.UsageTrackable() {
+		if !it.trackable {
 			continue
 		}
 		usage := s.readUsage(it.usage, usageKeys[next:], usages[next:])
@@ -406,23 +408,14 @@ func (s *Store) ReadTimes(ctx context.Context, k Key) (Times, error) {
 	return t, nil
 }
 
-// usageKeys names the usage and its timestamp of every entitlement that has one.
-func (s *Store) usageKeys(k Key, items []*item) []string {
-	keys := make([]string, 0, 2*len(items))
-	for _, it := range items {
-		if it.definition.UsageTrackable() {
-			name := UsageKey(s.prefix, k, RefOf(&it.definition))
-			keys = append(keys, name, TimestampKey(name))
-		}
-	}
-	return keys
-}
-
 // get reads keys: in one command where one command can, else in one pipeline.
 func (s *Store) get(ctx context.Context, keys []string) ([]any, error) {
 	if s.detach {
 		// The keys may be parts of the caller's stack; the command may outlive it.
 		return detached(ctx, append([]string(nil), keys...), s.getNow)
+	}
+	if s.batch != nil {
+		return s.batch.get(ctx, keys)
 	}
 	return s.getNow(ctx, keys)
 }

@@ -83,7 +83,7 @@ func TestReadersNeverSeeHalfOfAWrite(t *testing.T) {
 func readWhole(ctx context.Context, s *cache.Store, state bool) (numbers, error) {
 	if !state {
 		n, ok, err := readNumbers(ctx, s, numberedKey)
-		if err == nil && !(ok && n.whole()) {
+		if err == nil && (!ok || !n.whole()) {
 			err = fmt.Errorf("torn or missed: %+v", n)
 		}
 		return n, err

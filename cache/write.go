@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 
@@ -61,16 +62,26 @@ func (s *Store) WriteState(ctx context.Context, k Key, state entitlements.State,
 	if err != nil {
 		return WriteResult{}, err
 	}
+	var result WriteResult
+	err = s.locked(ctx, k, func() error {
+		result, err = s.setNewer(ctx, pairs, setOptions{policy: o.Policy, heal: o.Heal, damaged: o.Damaged})
+		return err
+	})
+	return result, err
+}
+
+// locked does something under the customer's write lock.
+func (s *Store) locked(ctx context.Context, k Key, do func() error) error {
 	lock, err := s.lock(ctx, WriteLockKey(s.prefix, k))
 	if err != nil {
-		return WriteResult{}, err
+		return err
 	}
-	result, err := s.setNewer(ctx, pairs, setOptions{policy: o.Policy, heal: o.Heal, damaged: o.Damaged})
+	err = do()
 	// The lock ends by itself; its release is not worth failing a write that is done.
 	releaseCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = lock.Release(releaseCtx)
-	return result, err
+	return err
 }
 
 // UsageUpdate is the usage of one entitlement after a change.
@@ -87,16 +98,20 @@ func (s *Store) UpdateUsage(ctx context.Context, k Key, ref Ref, usage entitleme
 }
 
 // UpdateUsages writes the usages of several entitlements of k, as UpdateUsage
-// does, in one step. Of two for the same entitlement the newer one counts.
+// does, in one step; on a Cluster, where no step spans several keys, under the
+// customer's write lock. Of two for the same entitlement the newer one counts.
 func (s *Store) UpdateUsages(ctx context.Context, k Key, updates []UsageUpdate) (WriteResult, error) {
 	pairs := make([]pair, 0, len(updates))
 	index := make(map[Ref]int, len(updates))
 	for _, u := range updates {
+		if u.At.IsZero() {
+			return WriteResult{ValueTime: NoTimestamp}, errUndated
+		}
 		value, err := json.Marshal(usageValue(u.Usage))
 		if err != nil {
-			return WriteResult{}, err
+			return WriteResult{ValueTime: NoTimestamp}, err
 		}
-		p := pair{key: UsageKey(s.prefix, k, u.Ref), value: string(value), at: u.At.UnixMilli()}
+		p := pair{key: UsageKey(s.prefix, k, u.Ref), value: string(value), at: stamp(u.At)}
 		if i, twice := index[u.Ref]; twice {
 			if pairs[i].at <= p.at {
 				pairs[i] = p
@@ -106,7 +121,19 @@ func (s *Store) UpdateUsages(ctx context.Context, k Key, updates []UsageUpdate) 
 		index[u.Ref] = len(pairs)
 		pairs = append(pairs, p)
 	}
-	return s.setNewer(ctx, pairs, setOptions{guard: TimestampKey(ValueKey(s.prefix, k))})
+	if len(pairs) == 0 {
+		return WriteResult{ValueTime: NoTimestamp}, nil
+	}
+	guarded := setOptions{guard: TimestampKey(ValueKey(s.prefix, k))}
+	if s.single {
+		return s.setNewer(ctx, pairs, guarded) // atomic without a lock
+	}
+	var result WriteResult
+	err := s.locked(ctx, k, func() (err error) {
+		result, err = s.setNewer(ctx, pairs, guarded)
+		return err
+	})
+	return result, err
 }
 
 // Purge deletes what is cached of the customers and resources, in one command
@@ -533,21 +560,29 @@ func stateTime(state entitlements.State, fetchBegan time.Time) int64 {
 	}
 	for i := range state.Records {
 		if at := state.Records[i].Definition.UpdatedAt; !at.IsZero() {
-			return at.UnixMilli()
+			return stamp(at)
 		}
 	}
-	return fetchBegan.UnixMilli()
+	return stamp(fetchBegan)
 }
 
 func usageTime(r *entitlements.Record, valueTime int64) int64 {
 	switch {
 	case !r.Usage.UpdatedAt.IsZero():
-		return r.Usage.UpdatedAt.UnixMilli()
+		return stamp(r.Usage.UpdatedAt)
 	case !r.Definition.UpdatedAt.IsZero():
-		return r.Definition.UpdatedAt.UnixMilli()
+		return stamp(r.Definition.UpdatedAt)
 	}
 	return valueTime
 }
+
+// errUndated says that a usage came without the time of its change, without
+// which nobody can tell whether it is newer than another.
+var errUndated = errors.New("the usage has no time")
+
+// stamp is the timestamp of a change. 0 stands for the far past, which wins over
+// everything, so that no real time may become it.
+func stamp(t time.Time) int64 { return min(max(t.UnixMilli(), 1), maxMillis) }
 
 func millis(t time.Time) *int64 {
 	if t.IsZero() {

@@ -1,0 +1,210 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// batcher reads keys for many callers at once. While few reads are under way
+// each goes out by itself, at once; those that come in while batchReaders are
+// under way wait for one of them to end, and then go out together, in one
+// command. Under load that makes one round trip of many without ever waiting
+// for company.
+//
+// Each caller keeps its own context and deadline. What goes out for several
+// runs under a deadline of its own, so that one caller's cancellation fails
+// nobody else.
+type batcher struct {
+	client  *redis.Client
+	timeout time.Duration
+
+	mu      sync.Mutex
+	readers int
+	waiting []*batchRead
+}
+
+const (
+	// batchReaders is how many reads may be under way at once.
+	batchReaders = 4
+	// batchMost is how many callers one command reads for.
+	batchMost = 32
+	// batchTimeout bounds a read for several callers where Options.Timeout
+	// does not.
+	batchTimeout = 5 * time.Second
+)
+
+// batchRead is what one caller reads: the values of keys, and, with size, the
+// length of the first key in place of its value.
+type batchRead struct {
+	keys []string
+	size bool
+
+	done   chan struct{}
+	values []any
+	length int
+	err    error
+}
+
+// get reads keys for one caller.
+func (b *batcher) get(ctx context.Context, keys []string) ([]any, error) {
+	if b.enter() {
+		defer b.next()
+		return b.client.MGet(ctx, keys...).Result()
+	}
+	_, values, err := b.join(ctx, keys, false)
+	return values, err
+}
+
+// sizeAndGet reads the length of the first key and the values of the others.
+func (b *batcher) sizeAndGet(ctx context.Context, keys []string) (int, []any, error) {
+	if !b.enter() {
+		return b.join(ctx, keys, true)
+	}
+	defer b.next()
+	pipe := b.client.Pipeline()
+	length := pipe.StrLen(ctx, keys[0])
+	values := pipe.MGet(ctx, keys[1:]...)
+	_, _ = pipe.Exec(ctx) // every command has its own error
+	return int(length.Val()), values.Val(), firstError(length.Err(), values.Err())
+}
+
+// enter reports whether a read may go out by itself; then next must be called.
+func (b *batcher) enter() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.readers >= batchReaders {
+		return false
+	}
+	b.readers++
+	return true
+}
+
+// join reads together with others.
+func (b *batcher) join(ctx context.Context, keys []string, size bool) (int, []any, error) {
+	// The keys may be parts of the caller's stack, which this read can outlive.
+	r := &batchRead{keys: append([]string(nil), keys...), size: size, done: make(chan struct{})}
+	b.mu.Lock()
+	if b.readers == 0 { // all have ended since enter
+		b.readers++
+		b.mu.Unlock()
+		go b.loop([]*batchRead{r})
+	} else {
+		b.waiting = append(b.waiting, r)
+		b.mu.Unlock()
+	}
+	var timeout <-chan time.Time
+	if deadline, ok := ctx.Deadline(); ok {
+		timer := time.NewTimer(time.Until(deadline))
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case <-r.done:
+		return r.length, r.values, r.err
+	case <-ctx.Done():
+		return 0, nil, ctx.Err()
+	case <-timeout:
+		return 0, nil, ErrNoAnswer
+	}
+}
+
+// next gives the place of a read that has ended to those that wait.
+func (b *batcher) next() {
+	b.mu.Lock()
+	if len(b.waiting) == 0 {
+		b.readers--
+		b.mu.Unlock()
+		return
+	}
+	reads := b.take()
+	b.mu.Unlock()
+	go b.loop(reads)
+}
+
+// loop reads for those that wait, until nobody does.
+func (b *batcher) loop(reads []*batchRead) {
+	for len(reads) > 0 {
+		b.runAll(reads)
+		b.mu.Lock()
+		if len(b.waiting) == 0 {
+			b.readers--
+		}
+		reads = b.take()
+		b.mu.Unlock()
+	}
+}
+
+// take takes the reads that go out together; mu is held.
+func (b *batcher) take() []*batchRead {
+	n := min(len(b.waiting), batchMost)
+	reads := append([]*batchRead(nil), b.waiting[:n]...)
+	rest := copy(b.waiting, b.waiting[n:])
+	clear(b.waiting[rest:])
+	b.waiting = b.waiting[:rest]
+	return reads
+}
+
+// firstError is the first error of a reading. A key of another type has no
+// length, and is no failure of Redis.
+func firstError(length, values error) error {
+	if length != nil && !redis.HasErrorPrefix(length, "WRONGTYPE") {
+		return length
+	}
+	return values
+}
+
+// runAll reads for several callers, each of which may have given up meanwhile.
+func (b *batcher) runAll(reads []*batchRead) {
+	timeout := b.timeout
+	if timeout <= 0 {
+		timeout = batchTimeout
+	}
+	ctx := &deadlineContext{Context: context.Background(), deadline: time.Now().Add(timeout)}
+	var keys []string
+	sizes := 0
+	for _, r := range reads {
+		if r.size {
+			sizes++
+			keys = append(keys, r.keys[1:]...)
+		} else {
+			keys = append(keys, r.keys...)
+		}
+	}
+	lengths := make([]*redis.IntCmd, 0, sizes)
+	var all []any
+	var err error
+	if sizes == 0 {
+		all, err = b.client.MGet(ctx, keys...).Result()
+	} else {
+		pipe := b.client.Pipeline()
+		for _, r := range reads {
+			if r.size {
+				lengths = append(lengths, pipe.StrLen(ctx, r.keys[0]))
+			}
+		}
+		values := pipe.MGet(ctx, keys...)
+		_, _ = pipe.Exec(ctx) // every command has its own error
+		all, err = values.Result()
+	}
+	if err == nil && len(all) != len(keys) {
+		err = errors.New("redis answered with another number of values")
+	}
+	for _, r := range reads {
+		n := len(r.keys)
+		r.err = err
+		if r.size {
+			n--
+			length := lengths[0]
+			lengths = lengths[1:]
+			r.length, r.err = int(length.Val()), firstError(length.Err(), err)
+		}
+		if err == nil {
+			r.values, all = all[:n:n], all[n:]
+		}
+		close(r.done)
+	}
+}
