@@ -25,7 +25,8 @@ type BulkPart struct {
 	Err      error // nil: acknowledged; ErrNotSent: an earlier part failed; else why it failed
 }
 
-// ErrNotSent: this part was not sent because an earlier one failed. Send it again.
+// ErrNotSent says that a part was not sent because an earlier one failed. Send
+// it again.
 var ErrNotSent = errors.New("not sent")
 
 // Acknowledged is the number of items that went through: the first of them,

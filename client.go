@@ -129,7 +129,7 @@ func (c *Client) connect() {
 
 // newHTTPClient makes the client for both APIs: many connections to few hosts.
 func newHTTPClient() *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second}
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 128, 64
 	return &http.Client{Transport: t}
 }

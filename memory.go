@@ -2,7 +2,10 @@ package stigg
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/stiggio/server-sdk-go/cache"
 	"github.com/stiggio/server-sdk-go/entitlements"
@@ -58,8 +61,8 @@ func (c *Client) rememberedStale(k cache.Key, ref cache.Ref, withUsage bool, f *
 	now := time.Now()
 	held := c.refetch.HeldStale(k, now, c.maxStale)
 	if c.memory != nil {
-		e := c.memory.Stale(k, ref, now, c.maxStale)
-		if e != nil && covers(e, withUsage) && (held == nil || e.Confirmed.After(held.At)) {
+		e, confirmed := c.memory.Stale(k, ref, now, c.maxStale)
+		if e != nil && covers(e, withUsage) && (held == nil || confirmed.After(held.At)) {
 			*f = e.Facts
 			f.Source = SourceMemory
 			return true
@@ -85,19 +88,21 @@ func (c *Client) endRead(t cache.Token) {
 	}
 }
 
-func (c *Client) keepRead(t cache.Token, ref cache.Ref, withUsage bool, r *cache.Reading, now time.Time) {
+func (c *Client) keepRead(t cache.Token, ref cache.Ref, withUsage bool, r *cache.Reading, began time.Time) {
 	if c.memory != nil {
-		c.memory.Put(t, ref, cache.NewEntry(r, withUsage, now), now)
+		c.memory.Put(t, ref, cache.NewEntry(r, withUsage, began))
 	}
 }
 
 // read reads one entitlement from Redis: what may have changed about it, if
-// the rest is remembered, else all of it.
+// the rest is remembered, else all of it. Where Redis refuses to tell the
+// length of a value, all of it is read too.
 func (c *Client) read(ctx context.Context, k cache.Key, ref cache.Ref, withUsage bool, now time.Time, r *cache.Reading) error {
 	if c.memory != nil {
 		if e, _ := c.memory.Get(k, ref, now); e != nil && covers(e, withUsage) {
 			same, err := c.store.Revalidate(ctx, k, ref, e, r)
-			if same || err != nil {
+			var refusal redis.Error
+			if same || err != nil && !errors.As(err, &refusal) {
 				return err
 			}
 		}
@@ -111,8 +116,8 @@ func (c *Client) rememberedState(k cache.Key, now time.Time) (knownState, bool) 
 	if c.memory == nil {
 		return knownState{}, false
 	}
-	list, entries, trusted := c.memory.GetList(k, now)
-	if !trusted {
+	list, entries := c.memory.GetList(k, now)
+	if list == nil {
 		return knownState{}, false
 	}
 	for _, e := range entries {
@@ -124,12 +129,14 @@ func (c *Client) rememberedState(k cache.Key, now time.Time) (knownState, bool) 
 	return listState(list, entries), true
 }
 
-// rememberedStaleState is rememberedStale for a whole customer or resource.
-func (c *Client) rememberedStaleState(k cache.Key) (s knownState, ok bool) {
+// rememberedStaleState is rememberedStale for a whole customer or resource. err
+// is why nothing newer can be had.
+func (c *Client) rememberedStaleState(k cache.Key, err error) (s knownState, ok bool) {
 	now := time.Now()
 	held := c.refetch.HeldStale(k, now, c.maxStale)
 	if c.memory != nil {
-		if list, entries := c.memory.StaleList(k, now, c.maxStale); list != nil && (held == nil || list.Confirmed.After(held.At)) {
+		list, entries, confirmed := c.memory.StaleList(k, now, c.maxStale)
+		if list != nil && (held == nil || confirmed.After(held.At)) {
 			s, ok = listState(list, entries), true
 		}
 	}
@@ -139,6 +146,7 @@ func (c *Client) rememberedStaleState(k cache.Key) (s knownState, ok bool) {
 	if ok {
 		s.stale = true
 		c.counters.staleAnswers.Add(1)
+		c.observe(Event{Type: EventStale, CustomerID: k.CustomerID, ResourceID: k.ResourceID, Err: err})
 	}
 	return s, ok
 }
@@ -158,10 +166,10 @@ func listState(list *cache.Entry, entries []*cache.Entry) knownState {
 	return s
 }
 
-func (c *Client) keepState(t cache.Token, r *cache.StateReading, now time.Time) {
+func (c *Client) keepState(t cache.Token, r *cache.StateReading, began time.Time) {
 	if c.memory != nil {
-		list, entries := cache.NewList(r, now)
-		c.memory.PutList(t, list, entries, now)
+		list, entries := cache.NewList(r, began)
+		c.memory.PutList(t, list, entries)
 	}
 }
 
@@ -169,6 +177,6 @@ func (c *Client) keepState(t cache.Token, r *cache.StateReading, now time.Time) 
 // has just changed in Redis.
 func (c *Client) forget(k cache.Key) {
 	if c.memory != nil {
-		c.memory.Forget(k)
+		c.memory.Forget(k, time.Now())
 	}
 }

@@ -63,7 +63,7 @@ func quietDialer(timeout time.Duration, config *tls.Config) func(ctx context.Con
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
-			return failedConn{err: err}, nil
+			return failedConn{err: err}, nil //nolint:nilerr // the connection tells, at its first use
 		}
 		return conn, nil
 	}

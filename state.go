@@ -121,7 +121,7 @@ func (c *Client) askStateWithout(ctx context.Context, k cache.Key, redisErr erro
 	live, source, err := c.live(ctx, k, refetch.Cause{Times: refetch.NoTimes, Direct: true})
 	if err != nil {
 		err = withRedis(err, redisErr)
-		if s, ok := c.rememberedStaleState(k); ok {
+		if s, ok := c.rememberedStaleState(k, err); ok {
 			return s, true, err
 		}
 		return s, false, err
@@ -159,6 +159,9 @@ func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateRe
 	}
 	if r.Faults.Usable() {
 		return c.staleState(k, r, err), true, err
+	}
+	if s, ok := c.rememberedStaleState(k, err); ok {
+		return s, true, err
 	}
 	return s, false, err
 }

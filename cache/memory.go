@@ -12,23 +12,27 @@ import (
 
 // Memory keeps what was read from Redis in this process, in front of it.
 //
-// An entry can be trusted while a Tracker hears of every change: a change drops
-// what depends on it. It is never stale by construction: a read that began
-// before a change was heard of is not kept after it (see Token), and what was
-// read before the Tracker's connection was lost, or before it was made again,
-// is not trusted but revalidated.
+// An entry can be trusted while a Tracker hears of every change. It is never
+// stale by construction: a read that began before a change was heard of is not
+// kept after it (see Token), and what was read before the Tracker's connection
+// was lost, or before it was made again, is not trusted but revalidated. What
+// becomes of the entries that a change concerns:
+//
+//   - the customer value or the metadata changed: they are dropped;
+//   - a usage changed: they are revalidated, because the value is as it was;
+//   - a resource's global customer changed: they are revalidated.
 //
 // It is safe for concurrent use.
 type Memory struct {
+	max int
 	ttl time.Duration // ceiling of an entry's age; 0: none
 
 	mu        sync.Mutex
-	lru       *simplelru.LRU[entryKey, *Entry]
+	lru       *simplelru.LRU[entryKey, *slot]
 	customers map[string]map[string]*group // by customer id and resource id
 	tracked   bool                         // changes are heard of
 	epoch     uint64                       // grows when changes may have been missed
-	lostAt    time.Time                    // when changes were last heard of
-	lostEpoch uint64                       // the epoch until then
+	losses    []loss                       // the last ones, oldest first
 }
 
 // entryKey names an entry. The entry that lists what a customer or resource has
@@ -37,6 +41,26 @@ type entryKey struct {
 	key Key
 	ref Ref
 }
+
+// slot is where an entry is kept.
+type slot struct {
+	entry     *Entry
+	epoch     uint64    // in which it was read; doubtful: something in it has changed
+	confirmed time.Time // when Redis last said so, apart from what its epoch tells
+}
+
+// doubtful is the epoch of nothing that can be trusted.
+const doubtful uint64 = 0
+
+// loss is the end of an epoch in which changes were heard of.
+type loss struct {
+	epoch uint64
+	at    time.Time // when Redis was last heard
+}
+
+// maxLosses bounds the losses that are remembered. An entry from before them
+// counts as confirmed when it was read.
+const maxLosses = 64
 
 // group is what is known of one customer or resource: which of its entries are
 // kept, and how often it has changed while it was known.
@@ -51,17 +75,16 @@ type group struct {
 type Entry struct {
 	Facts     entitlements.Facts
 	Times     Times
-	ValueSize int       // length of the customer value in bytes
-	WithUsage bool      // the usage was read
-	Confirmed time.Time // when Redis last said so
+	ValueSize int  // length of the customer value in bytes
+	WithUsage bool // the usage was read
 	// List names the entitlements of a list entry, in order.
 	List         []Ref
 	DeniedReason entitlements.AccessDeniedReason
 
 	snapshot, walletSnapshot entitlements.Usage
 
-	epoch uint64
-	added time.Time
+	confirmed time.Time // when the read began that this entry is from
+	whole     time.Time // when the read began that fetched the customer value
 }
 
 // Token stands for a read under way. What was read may be kept only if nothing
@@ -72,89 +95,102 @@ type Token struct {
 	epoch   uint64
 }
 
-// NewMemory makes a memory of at most maxEntries entries (> 0), each used for
-// at most ttl (0: no limit).
+// NewMemory makes a memory of at most maxEntries entries (> 0), where the list
+// of what a customer or resource has counts as one. Each is used for at most
+// ttl (0: no limit) without the customer value being read anew.
 func NewMemory(maxEntries int, ttl time.Duration) *Memory {
-	m := &Memory{ttl: ttl, customers: make(map[string]map[string]*group)}
+	m := &Memory{max: maxEntries, ttl: ttl, customers: make(map[string]map[string]*group), epoch: doubtful + 1}
 	m.lru, _ = simplelru.NewLRU(maxEntries, m.evicted) // fails only for a size of 0
 	return m
 }
 
-// Get returns the entry for ref. trusted says that it is as good as a read from
-// Redis; else it must be revalidated.
+// Get returns the entry for ref; nil if there is none. trusted says that it is
+// as good as a read from Redis; else it must be revalidated.
 func (m *Memory) Get(k Key, ref Ref, now time.Time) (e *Entry, trusted bool) {
 	m.mu.Lock()
-	e, ok := m.lru.Get(entryKey{k, ref})
-	trusted = ok && m.tracked && e.epoch == m.epoch
-	m.mu.Unlock()
-	if !ok || m.ttl > 0 && now.Sub(e.added) >= m.ttl {
+	defer m.mu.Unlock()
+	s, ok := m.lru.Get(entryKey{k, ref})
+	if !ok || m.tooOld(s, now) {
 		return nil, false
 	}
-	return e, trusted
+	return s.entry, m.trusts(s)
 }
 
 // GetList returns the list entry of k and the entries that it names, if all of
-// them are there. trusted is as for Get.
-func (m *Memory) GetList(k Key, now time.Time) (list *Entry, entries []*Entry, trusted bool) {
+// them are there and can be trusted; else nil.
+func (m *Memory) GetList(k Key, now time.Time) (list *Entry, entries []*Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list, ok := m.lru.Get(entryKey{key: k})
-	if !ok || m.ttl > 0 && now.Sub(list.added) >= m.ttl {
-		return nil, nil, false
-	}
-	trusted = m.tracked && list.epoch == m.epoch
-	entries = make([]*Entry, len(list.List))
-	for i, ref := range list.List {
-		e, ok := m.lru.Get(entryKey{k, ref})
-		if !ok || !e.WithUsage && e.Facts.Definition.UsageTrackable() {
-			return nil, nil, false
-		}
-		trusted = trusted && e.epoch == m.epoch
-		entries[i] = e
-	}
-	return list, entries, trusted
+	return m.list(k, func(s *slot) bool { return m.trusts(s) && !m.tooOld(s, now) })
 }
 
 // Stale returns the entry for ref although it cannot be trusted, if Redis has
-// confirmed it within maxStale.
-func (m *Memory) Stale(k Key, ref Ref, now time.Time, maxStale time.Duration) *Entry {
+// confirmed it within maxStale, and when that was; else nil.
+func (m *Memory) Stale(k Key, ref Ref, now time.Time, maxStale time.Duration) (*Entry, time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e, ok := m.lru.Get(entryKey{k, ref})
-	if !ok || now.Sub(m.confirmed(e, now)) > maxStale {
-		return nil
+	s, ok := m.lru.Get(entryKey{k, ref})
+	if !ok || m.tooStale(s, now, maxStale) {
+		return nil, time.Time{}
 	}
-	return e
+	return s.entry, m.confirmed(s, now)
 }
 
 // StaleList is Stale for the list of k and everything in it.
-func (m *Memory) StaleList(k Key, now time.Time, maxStale time.Duration) (list *Entry, entries []*Entry) {
+func (m *Memory) StaleList(k Key, now time.Time, maxStale time.Duration) (list *Entry, entries []*Entry, confirmed time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list, ok := m.lru.Get(entryKey{key: k})
-	if !ok || now.Sub(m.confirmed(list, now)) > maxStale {
+	confirmed = now
+	list, entries = m.list(k, func(s *slot) bool {
+		if at := m.confirmed(s, now); at.Before(confirmed) {
+			confirmed = at
+		}
+		return !m.tooStale(s, now, maxStale)
+	})
+	return list, entries, confirmed
+}
+
+// list returns the list entry of k and the entries that it names, if all of
+// them are there and good.
+func (m *Memory) list(k Key, good func(*slot) bool) (list *Entry, entries []*Entry) {
+	s, ok := m.lru.Get(entryKey{key: k})
+	if !ok || !good(s) {
 		return nil, nil
 	}
-	for _, ref := range list.List {
-		e, ok := m.lru.Get(entryKey{k, ref})
-		if !ok || !e.WithUsage && e.Facts.Definition.UsageTrackable() || now.Sub(m.confirmed(e, now)) > maxStale {
+	list = s.entry
+	entries = make([]*Entry, len(list.List))
+	for i, ref := range list.List {
+		s, ok := m.lru.Get(entryKey{k, ref})
+		if !ok || !good(s) || !s.entry.WithUsage && s.entry.Facts.Definition.UsageTrackable() {
 			return nil, nil
 		}
-		entries = append(entries, e)
+		entries[i] = s.entry
 	}
 	return list, entries
 }
 
+func (m *Memory) trusts(s *slot) bool { return m.tracked && s.epoch == m.epoch }
+
+func (m *Memory) tooOld(s *slot, now time.Time) bool {
+	return m.ttl > 0 && now.Sub(s.entry.whole) >= m.ttl
+}
+
+func (m *Memory) tooStale(s *slot, now time.Time, maxStale time.Duration) bool {
+	return maxStale <= 0 || now.Sub(m.confirmed(s, now)) > maxStale
+}
+
 // confirmed is when an entry was last known to be what Redis holds: while it
 // was trusted that was so at every moment.
-func (m *Memory) confirmed(e *Entry, now time.Time) time.Time {
-	switch {
-	case m.tracked && e.epoch == m.epoch:
+func (m *Memory) confirmed(s *slot, now time.Time) time.Time {
+	if m.trusts(s) {
 		return now
-	case e.epoch == m.lostEpoch && m.lostAt.After(e.Confirmed):
-		return m.lostAt
 	}
-	return e.Confirmed
+	for _, l := range m.losses {
+		if l.epoch == s.epoch && l.at.After(s.confirmed) {
+			return l.at
+		}
+	}
+	return s.confirmed
 }
 
 // Begin takes a token for a read of k. Every token must be given back, to Put,
@@ -177,28 +213,28 @@ func (m *Memory) Begin(k Key) Token {
 }
 
 // Put keeps what was read under a token.
-func (m *Memory) Put(t Token, ref Ref, e *Entry, now time.Time) {
+func (m *Memory) Put(t Token, ref Ref, e *Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer m.done(t.group)
 	if t.group.changes == t.changes {
-		m.keep(t, ref, e, now)
+		m.keep(t, ref, e)
 	}
 }
 
-// PutList keeps the list of what k has and its entries. A list that is larger
-// than the memory is not kept.
-func (m *Memory) PutList(t Token, list *Entry, entries []*Entry, now time.Time) {
+// PutList keeps the list of what k has and its entries. A list that the memory
+// cannot hold with all its entries is not kept, nor are they.
+func (m *Memory) PutList(t Token, list *Entry, entries []*Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer m.done(t.group)
-	if t.group.changes != t.changes {
+	if t.group.changes != t.changes || len(entries) >= m.max {
 		return
 	}
 	for i, e := range entries {
-		m.keep(t, list.List[i], e, now)
+		m.keep(t, list.List[i], e)
 	}
-	m.keep(t, Ref{}, list, now)
+	m.keep(t, Ref{}, list)
 }
 
 // End gives a token back without keeping anything.
@@ -208,12 +244,9 @@ func (m *Memory) End(t Token) {
 	m.done(t.group)
 }
 
-func (m *Memory) keep(t Token, ref Ref, e *Entry, now time.Time) {
-	e.epoch, e.added = t.epoch, now
-	k := entryKey{t.group.key, ref}
-	m.lru.Remove(k)
+func (m *Memory) keep(t Token, ref Ref, e *Entry) {
 	t.group.refs[ref] = struct{}{}
-	m.lru.Add(k, e)
+	m.lru.Add(entryKey{t.group.key, ref}, &slot{entry: e, epoch: t.epoch, confirmed: e.confirmed})
 }
 
 func (m *Memory) done(g *group) {
@@ -237,7 +270,7 @@ func (m *Memory) tidy(g *group) {
 }
 
 // evicted is told by the LRU of every entry that it lets go; mu is held.
-func (m *Memory) evicted(k entryKey, _ *Entry) {
+func (m *Memory) evicted(k entryKey, _ *slot) {
 	g, ok := m.customers[k.key.CustomerID][k.key.ResourceID]
 	if !ok {
 		return
@@ -246,51 +279,84 @@ func (m *Memory) evicted(k entryKey, _ *Entry) {
 	m.tidy(g)
 }
 
-// Changed drops what depends on a key of Redis that has changed. key is the
-// name behind the environment prefix and "c_".
-func (m *Memory) Changed(key string) {
-	k, ref, part := splitKey(key)
+// Changed says that a key of Redis has changed. key is the name behind the
+// environment prefix and "c_".
+func (m *Memory) Changed(key string, now time.Time) {
+	c := splitKey(key)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	resources, ok := m.customers[k.CustomerID]
-	if !ok {
+	resources := m.customers[c.key.CustomerID]
+	if g, ok := resources[c.key.ResourceID]; ok {
+		if c.part == partUsage {
+			m.usageChanged(g, c.usage, now)
+			if c.usageOrTime != c.usage {
+				m.usageChanged(g, c.usageOrTime, now)
+			}
+		} else {
+			m.drop(g)
+		}
+	}
+	if c.part == partValue && c.key.ResourceID == "" {
+		m.customerChanged(resources, now)
+	}
+}
+
+// Forget says that this process has just changed k in Redis.
+func (m *Memory) Forget(k Key, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	resources := m.customers[k.CustomerID]
+	if g, ok := resources[k.ResourceID]; ok {
+		m.drop(g)
+	}
+	if k.ResourceID == "" {
+		m.customerChanged(resources, now)
+	}
+}
+
+// drop drops all entries of a group.
+func (m *Memory) drop(g *group) {
+	g.changes++
+	for ref := range g.refs {
+		m.lru.Remove(entryKey{g.key, ref})
+	}
+}
+
+// customerChanged says that a global customer has changed: how old its
+// resources may be depends on its timestamp.
+func (m *Memory) customerChanged(resources map[string]*group, now time.Time) {
+	for resource, g := range resources {
+		if resource == "" {
+			continue
+		}
+		g.changes++
+		for ref := range g.refs {
+			m.doubt(entryKey{g.key, ref}, now)
+		}
+	}
+}
+
+// usageChanged says that the usage of ref has changed, on which features that
+// draw on it depend too, if it is a credit's.
+func (m *Memory) usageChanged(g *group, ref Ref, now time.Time) {
+	g.changes++
+	m.doubt(entryKey{g.key, ref}, now)
+	if !ref.IsCredit {
 		return
 	}
-	if g, ok := resources[k.ResourceID]; ok {
-		m.drop(g, ref)
-	}
-	if part == partValue && k.ResourceID == "" { // what a resource has depends on its global customer's timestamp
-		for resource, g := range resources {
-			if resource != "" {
-				m.drop(g, Ref{})
-			}
-		}
-	}
-}
-
-// Forget drops everything about k, which this process has just changed.
-func (m *Memory) Forget(k Key) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for resource, g := range m.customers[k.CustomerID] {
-		if k.ResourceID == "" || resource == k.ResourceID {
-			m.drop(g, Ref{})
-		}
-	}
-}
-
-// drop drops what depends on the usage of ref; everything if ref is empty.
-func (m *Memory) drop(g *group, ref Ref) {
-	g.changes++
 	for kept := range g.refs {
-		k := entryKey{g.key, kept}
-		if ref != (Ref{}) && kept != ref {
-			e, ok := m.lru.Peek(k)
-			if ok && (e.Facts.Wallet == nil || RefOf(e.Facts.Wallet) != ref) {
-				continue
-			}
+		s, ok := m.lru.Peek(entryKey{g.key, kept})
+		if ok && s.entry.Facts.Wallet != nil && RefOf(s.entry.Facts.Wallet) == ref {
+			m.doubt(entryKey{g.key, kept}, now)
 		}
-		m.lru.Remove(k)
+	}
+}
+
+// doubt takes the trust from an entry.
+func (m *Memory) doubt(k entryKey, now time.Time) {
+	if s, ok := m.lru.Peek(k); ok {
+		s.confirmed = m.confirmed(s, now)
+		s.epoch = doubtful
 	}
 }
 
@@ -298,26 +364,36 @@ func (m *Memory) drop(g *group, ref Ref) {
 // is not trusted.
 func (m *Memory) Tracked() {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.tracked = true
 	m.epoch++
-	m.mu.Unlock()
 }
 
-// Untracked says that changes may be missed from now on.
-func (m *Memory) Untracked() {
+// Untracked says that changes may be missed from now on, and when Redis was
+// last heard.
+func (m *Memory) Untracked(heard time.Time) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lose(heard)
 	m.tracked = false
-	m.lostAt, m.lostEpoch = time.Now(), m.epoch
-	m.epoch++
-	m.mu.Unlock()
 }
 
-// Doubt says that changes may have been missed: nothing that was kept is
-// trusted until it is revalidated.
-func (m *Memory) Doubt() {
+// Doubt says that changes may have been missed just now: nothing that was kept
+// is trusted until it is revalidated.
+func (m *Memory) Doubt(now time.Time) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lose(now)
+}
+
+func (m *Memory) lose(heard time.Time) {
+	if m.tracked {
+		if len(m.losses) == maxLosses {
+			m.losses = append(m.losses[:0], m.losses[1:]...)
+		}
+		m.losses = append(m.losses, loss{m.epoch, heard})
+	}
 	m.epoch++
-	m.mu.Unlock()
 }
 
 // Len is the number of entries that are kept.
@@ -336,24 +412,36 @@ const (
 	partUsage                // or its timestamp
 )
 
-// splitKey takes the name of a key apart. Ids that are ambiguous are never
-// kept, so that the first separator is the true one.
-func splitKey(name string) (k Key, ref Ref, what part) {
-	name = strings.TrimSuffix(name, timestampSuffix)
+// change is what the name of a key that has changed says.
+type change struct {
+	key  Key
+	part part
+	// usage is whose usage or timestamp of a usage the key holds. A name that
+	// ends like a timestamp's can be that of an id that ends so: then it is the
+	// usage of usageOrTime that has changed.
+	usage, usageOrTime Ref
+}
+
+// splitKey takes the name of a key apart. Customers and resources whose ids are
+// ambiguous are never kept, so that the first separator is the true one.
+func splitKey(name string) change {
+	var c change
 	var separator string
-	k.CustomerID, separator, name = cutFirst(name)
+	trimmed := strings.TrimSuffix(name, timestampSuffix)
+	suffix := name[len(trimmed):]
+	c.key.CustomerID, separator, trimmed = cutFirst(trimmed)
 	if separator == ":r_" {
-		k.ResourceID, separator, name = cutFirst(name)
+		c.key.ResourceID, separator, trimmed = cutFirst(trimmed)
 	}
 	switch separator {
-	case ":f_":
-		return k, Ref{ID: name}, partUsage
-	case ":credit_":
-		return k, Ref{IsCredit: true, ID: name}, partUsage
+	case ":f_", ":credit_":
+		c.part = partUsage
+		c.usage = Ref{IsCredit: separator == ":credit_", ID: trimmed}
+		c.usageOrTime = Ref{IsCredit: c.usage.IsCredit, ID: name[len(name)-len(suffix)-len(trimmed):]}
 	case metadataSuffix:
-		return k, Ref{}, partMetadata
+		c.part = partMetadata
 	}
-	return k, Ref{}, partValue
+	return c
 }
 
 // cutFirst cuts a name at the first separator in it.

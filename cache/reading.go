@@ -78,6 +78,8 @@ type Reading struct {
 
 	// The usages as they came with the entitlements, under what the usage keys say.
 	snapshot, walletSnapshot entitlements.Usage
+	// kept is the entry that was revalidated; nil if everything was read.
+	kept *Entry
 }
 
 // StateReading is what Redis holds about a customer as a whole.

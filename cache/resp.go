@@ -21,15 +21,29 @@ func (e respError) Error() string { return string(e) }
 
 var errProtocol = errors.New("unexpected data from redis")
 
+// What is larger ends the connection, after which everything is revalidated:
+// that is cheaper than hearing of that many changes.
 const (
 	maxRespText  = 1 << 20 // bytes of a text, 1 MiB: names of keys and errors
-	maxRespItems = 1 << 20 // elements of an aggregate
+	maxRespItems = 1 << 16 // elements of an aggregate
 	maxRespDepth = 8
 )
 
 // readResp reads one reply or push. A null is nil; numbers, booleans and the
 // like, which nobody here asks for, come as their text.
-func readResp(r *bufio.Reader, depth int) (any, error) {
+func readResp(r *bufio.Reader) (any, error) { return readRespAt(r, 0) }
+
+// readReply reads one reply, passing over pushes.
+func readReply(r *bufio.Reader) (any, error) {
+	for {
+		message, err := readResp(r)
+		if _, push := message.(respPush); !push {
+			return message, err
+		}
+	}
+}
+
+func readRespAt(r *bufio.Reader, depth int) (any, error) {
 	if depth > maxRespDepth {
 		return nil, errProtocol
 	}
@@ -70,6 +84,9 @@ func readRespText(r *bufio.Reader, kind byte, size string) (any, error) {
 	if _, err := io.ReadFull(r, text); err != nil {
 		return nil, err
 	}
+	if text[n] != '\r' || text[n+1] != '\n' {
+		return nil, errProtocol
+	}
 	if kind == '!' {
 		return respError(text[:n]), nil
 	}
@@ -86,7 +103,7 @@ func readRespList(r *bufio.Reader, kind byte, size string, each, depth int) (any
 	}
 	items := make([]any, 0, min(n*each, 64))
 	for range n * each {
-		item, err := readResp(r, depth+1)
+		item, err := readRespAt(r, depth+1)
 		if err != nil {
 			return nil, err
 		}
@@ -96,7 +113,7 @@ func readRespList(r *bufio.Reader, kind byte, size string, each, depth int) (any
 	case '>':
 		return respPush(items), nil
 	case '|': // attributes of the reply that follows
-		return readResp(r, depth+1)
+		return readRespAt(r, depth+1)
 	}
 	return items, nil
 }

@@ -9,18 +9,23 @@ import (
 	"github.com/stiggio/server-sdk-go/entitlements"
 )
 
-// NewEntry makes an entry for a Memory of a reading that is a hit.
-func NewEntry(r *Reading, withUsage bool, now time.Time) *Entry {
-	return &Entry{
-		Facts: r.Facts, Times: r.Times, ValueSize: r.ValueSize, WithUsage: withUsage, Confirmed: now,
+// NewEntry makes an entry for a Memory of a reading that is a hit and began at
+// the given time.
+func NewEntry(r *Reading, withUsage bool, began time.Time) *Entry {
+	e := &Entry{
+		Facts: r.Facts, Times: r.Times, ValueSize: r.ValueSize, WithUsage: withUsage, confirmed: began, whole: began,
 		snapshot: r.snapshot, walletSnapshot: r.walletSnapshot,
 	}
+	if r.kept != nil {
+		e.WithUsage, e.whole = r.kept.WithUsage, r.kept.whole
+	}
+	return e
 }
 
 // NewList makes the entries for a Memory of a whole reading that is a hit: the
 // list, and an entry for each entitlement that it names.
-func NewList(r *StateReading, now time.Time) (list *Entry, entries []*Entry) {
-	list = &Entry{Times: r.Times, ValueSize: r.ValueSize, Confirmed: now, DeniedReason: r.DeniedReason}
+func NewList(r *StateReading, began time.Time) (list *Entry, entries []*Entry) {
+	list = &Entry{Times: r.Times, ValueSize: r.ValueSize, confirmed: began, whole: began, DeniedReason: r.DeniedReason}
 	wallets := make(map[string]*CachedEntitlement)
 	for i := range r.Entitlements {
 		if c := &r.Entitlements[i]; c.Definition.IsCredit {
@@ -33,7 +38,8 @@ func NewList(r *StateReading, now time.Time) (list *Entry, entries []*Entry) {
 			Facts: entitlements.Facts{
 				Definition: c.Definition, Usage: c.Usage, Source: entitlements.SourceRedis, DataTime: millisTime(c.DataTime),
 			},
-			Times: r.Times, ValueSize: r.ValueSize, WithUsage: true, Confirmed: now, snapshot: c.snapshot,
+			Times: r.Times, ValueSize: r.ValueSize, WithUsage: true, confirmed: began, whole: began,
+			snapshot: c.snapshot,
 		}
 		if rate := c.Definition.CreditRate; rate != nil {
 			if wallet, ok := wallets[rate.CurrencyID]; ok {
@@ -87,7 +93,7 @@ func (s *Store) Revalidate(ctx context.Context, k Key, ref Ref, e *Entry, r *Rea
 	if size != e.ValueSize || times.Value != e.Times.Value || times.Value == NoTimestamp {
 		return false, nil
 	}
-	*r = Reading{Times: times, Facts: e.Facts, ValueSize: size, snapshot: e.snapshot, walletSnapshot: e.walletSnapshot}
+	*r = Reading{Times: times, Facts: e.Facts, ValueSize: size, kept: e, snapshot: e.snapshot, walletSnapshot: e.walletSnapshot}
 	f := &r.Facts
 	f.Source, f.Stale = entitlements.SourceRedis, false
 	rest := 2

@@ -116,7 +116,7 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	if err != nil {
 		r.Faults |= ValueUnreadable
 		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
-		return nil
+		return nil //nolint:nilerr // what cannot be read is a fault of the reading
 	}
 	f := &r.Facts
 	f.Source = entitlements.SourceRedis
@@ -147,7 +147,7 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	if err != nil {
 		r.Faults |= ValueUnreadable
 		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
-		return nil
+		return nil //nolint:nilerr // what cannot be read is a fault of the reading
 	}
 	if walletItem == nil {
 		return nil
@@ -349,7 +349,7 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 	if err != nil {
 		r.Faults |= ValueUnreadable
 		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
-		return r, nil
+		return r, nil //nolint:nilerr // what cannot be read is a fault of the reading
 	}
 	if len(items) == 0 {
 		var bad bool

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,10 +17,20 @@ import (
 // (CLIENT TRACKING in broadcasting mode, Redis 6 and later), over one
 // connection that lives as long as the Tracker, and tells a Memory.
 //
-// When the connection is lost, or silent for longer than trackSilence, the
-// memory is told that changes may be missed, until the connection stands
-// again. A connection that is cut by a network that does not say so is noticed
-// by its silence: that is the longest that a change can stay unheard.
+// What can go wrong, and what happens; in every case the memory is told that
+// changes may be missed, until the connection stands again:
+//
+//   - the connection is lost, or Redis ends it: it is made anew;
+//   - a network that is cut does not say so: nothing is heard for
+//     trackSilence, which is the longest that a change can stay unheard;
+//   - the server becomes a replica: it says so when it is next asked, within
+//     trackAsk, and the primary is looked for;
+//   - a primary that Sentinel has given up is still within reach: Sentinel is
+//     asked for the primary every trackPrimary;
+//   - very many keys change at once: the connection is made anew, and
+//     everything revalidated;
+//   - this Redis, or this user, cannot track: it is tried again every
+//     trackUnable.
 type Tracker struct {
 	options *redis.Options
 	prefix  string
@@ -31,21 +42,30 @@ type Tracker struct {
 }
 
 const (
-	// trackPing is how often the server is asked for a sign of life.
-	trackPing = 250 * time.Millisecond
+	// trackAsk is how often the server is asked for a sign of life.
+	trackAsk = 250 * time.Millisecond
 	// trackSilence is how long the connection may be silent.
-	trackSilence = 4 * trackPing
+	trackSilence = 4 * trackAsk
+	// trackPrimary is how often Sentinel is asked where the primary is.
+	trackPrimary = 2 * time.Second
 	// Pauses between two tries to connect grow from the first to the longest.
 	trackFirstPause   = 50 * time.Millisecond
 	trackLongestPause = time.Second
 	// trackUnable is the pause after the server has said that it cannot track.
 	trackUnable = time.Minute
+	// behindSentinel is the address of a go-redis client that asks Sentinel.
+	behindSentinel = "FailoverClient"
 )
 
 // ErrCannotTrack says that this Redis does not tell of changes: it is too old,
 // or a Cluster, of which no single connection hears everything, or the user
 // may not ask.
 var ErrCannotTrack = errors.New("redis cannot track changes here")
+
+var (
+	errReplica = errors.New("the server is a replica")
+	errMoved   = errors.New("the primary is another server")
+)
 
 // NewTracker makes a Tracker of the store's Redis and starts it. log, if not
 // nil, is told when the connection is made and lost. Close the Tracker.
@@ -93,38 +113,63 @@ func (t *Tracker) run(ctx context.Context) {
 // listen connects, turns tracking on, and hears changes until the connection
 // is lost.
 func (t *Tracker) listen(ctx context.Context) error {
-	dialCtx, cancel := context.WithTimeout(ctx, t.options.DialTimeout)
-	conn, err := t.options.Dialer(dialCtx, t.options.Network, t.options.Addr)
-	cancel()
+	conn, err := t.dial(ctx)
 	if err != nil {
 		return err
 	}
-	// Everything that is read under this connection has a deadline, so that
-	// Close and a silent server end it.
+	ctx, end := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
-	defer func() { _ = conn.Close() }()
+	var helpers sync.WaitGroup
+	defer func() {
+		end(nil)
+		if stop() {
+			_ = conn.Close()
+		}
+		helpers.Wait()
+	}()
 
-	r := bufio.NewReaderSize(conn, 16<<10)
+	heard := &hearing{conn: conn}
+	r := bufio.NewReaderSize(heard, 16<<10)
 	if err := t.turnOn(ctx, conn, r); err != nil {
 		return err
 	}
 	t.memory.Tracked()
-	defer t.memory.Untracked()
 	if t.log != nil {
 		t.log(true, nil)
 	}
-	pinging := make(chan struct{})
-	pingCtx, stopPinging := context.WithCancel(ctx)
-	go func() {
-		defer close(pinging)
-		t.keepPinging(pingCtx, conn)
-	}()
-	defer func() {
-		stopPinging()
-		<-pinging
-	}()
-	return t.hear(conn, r)
+	helpers.Go(func() { end(t.keepAsking(ctx, conn)) })
+	if t.options.Addr == behindSentinel {
+		helpers.Go(func() { end(t.watchPrimary(ctx, conn.RemoteAddr().String())) })
+	}
+	err = t.hear(r)
+	t.memory.Untracked(heard.last)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+func (t *Tracker) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.options.DialTimeout)
+	defer cancel()
+	return t.options.Dialer(ctx, t.options.Network, t.options.Addr)
+}
+
+// hearing is a connection of which every read may take trackSilence.
+type hearing struct {
+	conn net.Conn
+	last time.Time // when something was last read
+}
+
+func (h *hearing) Read(p []byte) (int, error) {
+	if err := h.conn.SetReadDeadline(time.Now().Add(trackSilence)); err != nil {
+		return 0, err
+	}
+	n, err := h.conn.Read(p)
+	if n > 0 {
+		h.last = time.Now()
+	}
+	return n, err
 }
 
 // turnOn logs in and asks to be told of changes.
@@ -141,23 +186,23 @@ func (t *Tracker) turnOn(ctx context.Context, conn net.Conn, r *bufio.Reader) er
 		hello = append(hello, "AUTH", username, password)
 	}
 	for _, command := range [][]string{hello, {"CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", t.prefix}} {
-		if err := conn.SetDeadline(time.Now().Add(trackSilence)); err != nil {
+		if err := conn.SetWriteDeadline(time.Now().Add(trackSilence)); err != nil {
 			return err
 		}
 		if _, err := conn.Write(appendCommand(nil, command...)); err != nil {
 			return err
 		}
-		reply, err := readResp(r, 0)
-		for ; err == nil; reply, err = readResp(r, 0) {
-			if _, push := reply.(respPush); !push {
-				break
-			}
-		}
+		reply, err := readReply(r)
 		if err != nil {
 			return err
 		}
-		if refused, ok := reply.(respError); ok {
-			return refusal(command[0], refused)
+		switch reply := reply.(type) {
+		case respError:
+			return refusal(command[0], reply)
+		case []any:
+			if isReplica(reply) {
+				return errReplica
+			}
 		}
 	}
 	return nil
@@ -165,12 +210,23 @@ func (t *Tracker) turnOn(ctx context.Context, conn net.Conn, r *bufio.Reader) er
 
 // refusal tells a server that cannot track from one that cannot right now.
 func refusal(command string, reply respError) error {
-	for _, passing := range []string{"LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "WRONGPASS", "NOAUTH"} {
-		if strings.HasPrefix(string(reply), passing) {
-			return fmt.Errorf("%s: %w", command, reply)
+	for _, unable := range []string{"NOPROTO", "NOPERM", "ERR unknown", "ERR Unknown", "ERR syntax", "ERR wrong number"} {
+		if strings.HasPrefix(string(reply), unable) {
+			return fmt.Errorf("%w: %s: %w", ErrCannotTrack, command, reply)
 		}
 	}
-	return fmt.Errorf("%w: %s: %w", ErrCannotTrack, command, reply)
+	return fmt.Errorf("%s: %w", command, reply)
+}
+
+// isReplica reports whether a reply to HELLO is that of a replica. The changes
+// that it tells of are not those of another replica that is read from.
+func isReplica(hello []any) bool {
+	for i := 0; i+1 < len(hello); i += 2 {
+		if hello[i] == "role" {
+			return hello[i+1] == "replica" || hello[i+1] == "slave"
+		}
+	}
+	return false
 }
 
 func (t *Tracker) credentials(ctx context.Context) (username, password string, err error) {
@@ -185,60 +241,89 @@ func (t *Tracker) credentials(ctx context.Context) (username, password string, e
 	}
 }
 
-// keepPinging asks for signs of life, so that silence means something.
-func (t *Tracker) keepPinging(ctx context.Context, conn net.Conn) {
-	ping := appendCommand(nil, "PING")
-	tick := time.NewTicker(trackPing)
+// keepAsking asks for signs of life, so that silence means something, until
+// that fails. It asks by HELLO, which tells what the server is, and which every
+// user may send.
+func (t *Tracker) keepAsking(ctx context.Context, conn net.Conn) error {
+	hello := appendCommand(nil, "HELLO", "3")
+	tick := time.NewTicker(trackAsk)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
 		}
-		if conn.SetWriteDeadline(time.Now().Add(trackSilence)) != nil {
-			return
+		if err := conn.SetWriteDeadline(time.Now().Add(trackSilence)); err != nil {
+			return err
 		}
-		if _, err := conn.Write(ping); err != nil {
-			_ = conn.Close() // ends hear
-			return
+		if _, err := conn.Write(hello); err != nil {
+			return err
+		}
+	}
+}
+
+// watchPrimary returns when Sentinel says that the primary is not at addr.
+func (t *Tracker) watchPrimary(ctx context.Context, addr string) error {
+	tick := time.NewTicker(trackPrimary)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		conn, err := t.dial(ctx)
+		if err != nil {
+			continue // nobody knows better
+		}
+		// A dialer may give a connection that fails at its first use.
+		primary, connected := conn.RemoteAddr().(*net.TCPAddr)
+		_ = conn.Close()
+		if connected && primary.String() != addr {
+			return errMoved
 		}
 	}
 }
 
 // hear reads until the connection is lost.
-func (t *Tracker) hear(conn net.Conn, r *bufio.Reader) error {
+func (t *Tracker) hear(r *bufio.Reader) error {
 	for {
-		if err := conn.SetReadDeadline(time.Now().Add(trackSilence)); err != nil {
-			return err
-		}
-		message, err := readResp(r, 0)
+		message, err := readResp(r)
 		if err != nil {
 			return err
 		}
 		switch m := message.(type) {
 		case respPush:
-			t.changed(m)
+			t.changed(m, time.Now())
 		case respError:
 			return m
+		case []any:
+			if isReplica(m) {
+				return errReplica
+			}
 		}
 	}
 }
 
 // changed passes on a push, if it is an invalidation: names of keys, or a null
 // if all keys were deleted at once.
-func (t *Tracker) changed(push respPush) {
-	if len(push) != 2 || push[0] != "invalidate" {
+func (t *Tracker) changed(push respPush, now time.Time) {
+	if len(push) == 0 || push[0] != "invalidate" {
 		return
 	}
-	keys, ok := push[1].([]any)
+	keys, ok := push[len(push)-1].([]any)
 	if !ok {
-		t.memory.Doubt()
+		t.memory.Doubt(now)
 		return
 	}
 	for _, k := range keys {
-		if name, ok := k.(string); ok && strings.HasPrefix(name, t.prefix) {
-			t.memory.Changed(name[len(t.prefix):])
+		name, ok := k.(string)
+		switch {
+		case !ok:
+			t.memory.Doubt(now)
+		case strings.HasPrefix(name, t.prefix):
+			t.memory.Changed(name[len(t.prefix):], now)
 		}
 	}
 }

@@ -66,16 +66,21 @@ func usageCases() []testCase {
 				require.Equal(b, 1, b.updateUsage(customer, calls, 1, before).Applied, "%q", text)
 			}
 		}},
-		{"a usage without a time is refused or dated", func(b *bed) {
+		{"a usage without a time is refused", func(b *bed) {
 			b.write(customer, sample(), cache.WriteOptions{})
-			b.delete(b.usage(customer, calls))
 			b.delete(b.usageTime(customer, calls))
 			_, err := b.store.UpdateUsage(b.Context(), customer, calls, entitlements.Usage{Current: 1}, time.Time{})
-			if err == nil {
-				b.requireHit(customer, calls)
-			} else {
-				b.requireNoKey(b.usageTime(customer, calls))
+			require.Error(b, err)
+			b.requireNoKey(b.usageTime(customer, calls))
+		}},
+		{"no time is the far past", func(b *bed) {
+			b.write(customer, sample(), cache.WriteOptions{})
+			for _, ms := range []int64{0, -1, 1} {
+				b.requireApplied(0, 1, b.updateUsage(customer, calls, 1, ms))
 			}
+			b.delete(b.usageTime(customer, calls))
+			b.requireApplied(1, 0, b.updateUsage(customer, calls, 1, -1))
+			b.requireHit(customer, calls)
 		}},
 		{"several in one step", func(b *bed) {
 			b.write(customer, sample(), cache.WriteOptions{})

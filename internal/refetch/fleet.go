@@ -64,8 +64,8 @@ func (g *Group) takeLock(ctx context.Context, f *flight, k cache.Key, cause Caus
 	lock, err := g.config.Store.TryRefetchLock(ctx, k)
 	switch {
 	case err != nil:
-		g.fetchAlone(f, k, cause) // without Redis there is no fleet
-		g.release(lock)           // it may have been taken although the answer was lost
+		_ = g.fetchAlone(f, k, cause) // without Redis there is no fleet
+		g.release(lock)               // it may have been taken although the answer was lost
 	case lock != nil:
 		g.fetchForAll(ctx, f, k, cause, lock)
 	default:
@@ -86,7 +86,7 @@ func (g *Group) waitForLock(ctx context.Context, f *flight, k cache.Key, cause C
 			held, err := g.config.Store.RefetchLocked(ctx, k)
 			switch {
 			case err != nil:
-				g.fetchAlone(f, k, cause)
+				_ = g.fetchAlone(f, k, cause)
 				return false
 			case !held:
 				return true
@@ -95,7 +95,7 @@ func (g *Group) waitForLock(ctx context.Context, f *flight, k cache.Key, cause C
 			f.finish(nil, fmt.Errorf("%w while waiting for another process", apierr.ErrClosed))
 			return false
 		case <-ctx.Done():
-			g.fetchAlone(f, k, cause)
+			_ = g.fetchAlone(f, k, cause)
 			return false
 		}
 	}

@@ -246,7 +246,7 @@ func (g *Group) run(f *flight, k cache.Key, cause Cause) {
 	defer g.wait.Done()
 	switch {
 	case g.announcements == nil || cause.Direct || !g.writable(k):
-		g.fetchAlone(f, k, cause)
+		_ = g.fetchAlone(f, k, cause)
 	default:
 		g.fleetFlight(f, k, cause)
 	}
