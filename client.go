@@ -109,7 +109,7 @@ func (c *Client) connect() {
 		}
 		c.store = cache.NewStore(cache.Options{Client: c.redis, Prefix: r.EnvironmentPrefix, TTL: r.TTL, Timeout: r.Timeout})
 		c.health = health.New(health.Config{
-			Probe:        func(ctx context.Context) error { return c.redis.Ping(ctx).Err() },
+			Probe:        c.store.Probe,
 			ProbeTimeout: r.Timeout, Interval: probeInterval, Threshold: redisThreshold,
 			OnLost: c.onRedisLost, OnBack: c.onRedisBack,
 		})

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -483,21 +484,19 @@ func TestFleetAnnouncedSettles(t *testing.T) {
 // and comes to ask only after that, finds what was fetched.
 func TestFleetLateReader(t *testing.T) {
 	for name, change := range map[string]func(*stigg.Config){
-		"fleet":       func(*stigg.Config) {},
-		"no fleet":    func(c *stigg.Config) { c.Redis.DisableDistributedFetch = true },
-		"same or not": nil,
+		"in this process":           func(*stigg.Config) {},
+		"in this process, no fleet": func(c *stigg.Config) { c.Redis.DisableDistributedFetch = true },
+		"in another process":        nil,
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, api := redistest.Start(t), acmeAPI(t)
 			missed, proceed := make(chan struct{}), make(chan struct{})
-			var once sync.Once
+			var first atomic.Bool
 			late := fleetClient(t, api, server, func(c *stigg.Config) {
 				c.Observer = func(e stigg.Event) {
-					if e.Type == stigg.EventCacheMiss {
-						once.Do(func() {
-							close(missed)
-							<-proceed
-						})
+					if e.Type == stigg.EventCacheMiss && first.CompareAndSwap(false, true) {
+						close(missed)
+						<-proceed
 					}
 				}
 				if change != nil {
@@ -524,50 +523,90 @@ func TestFleetLateReader(t *testing.T) {
 
 // TestFleetGlobalCustomer: what the global customer's refetch changes is no
 // reason to fetch the resource again that it accompanies, whichever of the two
-// is over first.
+// is over first; but it is no fetch of the resource either.
 func TestFleetGlobalCustomer(t *testing.T) {
-	begin := func(t *testing.T, change ...func(*stigg.Config)) (*stiggtest.Server, func() stigg.Source) {
+	isCustomer := func(r stiggtest.Request) bool { return isFetch(r) && r.ResourceID == "" }
+	isSite := func(r stiggtest.Request) bool { return r.ResourceID == "site" }
+	// changed makes the customer newer than its resource, which changes too.
+	changed := func(api *stiggtest.Server, seats float64) {
+		api.SetResourceEntitlements("acme", "site", stiggtest.Numeric("seats", seats))
+		api.SetEntitlements("acme", stiggtest.Numeric("seats", seats))
+	}
+	query := stigg.NumericQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "seats"}
+	begin := func(t *testing.T, observe func(stigg.Event)) (*stiggtest.Server, *redistest.Server, *stigg.Client, func() stigg.NumericEntitlement) {
 		server, api := redistest.Start(t), stiggtest.New(t)
-		api.SetResourceEntitlements("acme", "site", stiggtest.Boolean("on"))
-		api.SetEntitlements("acme", stiggtest.Boolean("on"))
-		client := fleetClient(t, api, server, change...)
-		return api, func() stigg.Source {
-			answer, err := client.GetBooleanEntitlement(background(), stigg.BooleanQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "on"})
+		changed(api, 5)
+		client := fleetClient(t, api, server, func(c *stigg.Config) { c.Observer = observe })
+		return api, server, client, func() stigg.NumericEntitlement {
+			answer, err := client.GetNumericEntitlement(background(), query)
 			require.NoError(t, err)
-			return answer.Source
+			return answer
 		}
+	}
+	// requireSettled wants answers from Redis, and no further request.
+	requireSettled := func(t *testing.T, api *stiggtest.Server, seats func() stigg.NumericEntitlement, value float64) {
+		t.Helper()
+		eventually(t, func() bool { return seats().Source == stigg.SourceRedis }, "the resource is written")
+		for range 20 {
+			answer := seats()
+			require.Equal(t, stigg.SourceRedis, answer.Source)
+			require.Equal(t, value, answer.Value)
+			time.Sleep(2 * time.Millisecond)
+		}
+		require.Equal(t, 1, api.Count(isSite))
+		require.Equal(t, 1, api.Count(isCustomer))
 	}
 	t.Run("written, but not over", func(t *testing.T) {
 		written, proceed := make(chan struct{}), make(chan struct{})
-		api, checkSite := begin(t, func(c *stigg.Config) {
-			c.Observer = func(e stigg.Event) {
-				if e.Type == stigg.EventWritten && e.ResourceID == "" {
-					close(written)
-					<-proceed
-				}
+		goOn := sync.OnceFunc(func() { close(proceed) })
+		defer goOn()
+		api, _, _, seats := begin(t, func(e stigg.Event) {
+			if e.Type == stigg.EventWritten && e.ResourceID == "" {
+				close(written)
+				<-proceed
 			}
 		})
-		require.Equal(t, stigg.SourceEdge, checkSite())
+		require.Equal(t, stigg.SourceEdge, seats().Source)
 		<-written
-		eventually(t, func() bool { return checkSite() == stigg.SourceRedis }, "the resource is written")
-		require.Equal(t, 2, api.Count(isFetch))
-		close(proceed)
-		require.Equal(t, stigg.SourceRedis, checkSite())
-		require.Equal(t, 2, api.Count(isFetch))
+		requireSettled(t, api, seats, 5)
+		goOn()
+		requireSettled(t, api, seats, 5)
 	})
 	t.Run("over first", func(t *testing.T) {
-		done := make(chan struct{})
-		api, checkSite := begin(t, func(c *stigg.Config) {
-			c.Observer = func(e stigg.Event) {
-				if e.Type == stigg.EventWritten && e.ResourceID == "" {
-					time.AfterFunc(50*time.Millisecond, func() { close(done) })
-				}
+		over := make(chan struct{})
+		api, _, _, seats := begin(t, func(e stigg.Event) {
+			if e.Type == stigg.EventWritten && e.ResourceID == "" {
+				time.AfterFunc(50*time.Millisecond, func() { close(over) })
 			}
 		})
-		api.Fault(onEdge(stiggtest.Hold(done)).On(stiggtest.Resource("acme", "site")))
-		require.Equal(t, stigg.SourceEdge, checkSite())
-		eventually(t, func() bool { return checkSite() == stigg.SourceRedis }, "the resource is written")
-		require.Equal(t, 2, api.Count(isFetch))
+		api.Fault(stiggtest.Hold(over).On(isSite))
+		require.Equal(t, stigg.SourceEdge, seats().Source)
+		requireSettled(t, api, seats, 5)
+	})
+	t.Run("a later change", func(t *testing.T) {
+		api, server, _, seats := begin(t, nil)
+		seats()
+		requireSettled(t, api, seats, 5)
+		changed(api, 6)
+		fill(t, api, server, "acme") // as the daemon does
+		require.Equal(t, 6.0, seats().Value)
+		requireSettled(t, api, seats, 6)
+	})
+	t.Run("a later change, and the resource cannot be fetched", func(t *testing.T) {
+		api, server, client, seats := begin(t, nil)
+		seats()
+		requireSettled(t, api, seats, 5)
+		changed(api, 6)
+		fill(t, api, server, "acme")
+		remove := api.Fault(stiggtest.Status(404).On(isSite))
+		answer, err := client.GetNumericEntitlement(background(), query)
+		require.ErrorIs(t, err, stigg.ErrNotFound)
+		require.True(t, answer.Stale)
+		remove()
+		time.Sleep(1100 * time.Millisecond)
+		answer, err = client.GetNumericEntitlement(background(), query)
+		require.NoError(t, err)
+		require.Equal(t, 6.0, answer.Value, "the customer's fetch did not settle it")
 	})
 }
 

@@ -174,7 +174,7 @@ func (c *Client) askWithout(ctx context.Context, k cache.Key, ref cache.Ref, wit
 // API, or, if another process asks the API meanwhile, from Redis after all; if
 // nothing better can be had, from what was read although it is out of date.
 func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUsage bool, r cache.Reading, began time.Time, f *entitlements.Facts) (found bool, err error) {
-	why := missed(k, r.Faults, r.Times, r.Damaged, began)
+	why := c.missed(k, r.Faults, r.Times, r.Damaged, began)
 	why.Look = func(ctx context.Context) bool {
 		var again cache.Reading
 		if !c.readAgain(ctx, func() error { return c.store.Read(ctx, k, ref, withUsage, &again) }) {
@@ -191,7 +191,7 @@ func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUs
 			v, _ := c.judge(k, ref, &r, began)
 			found = v == hit
 		}
-		return found, missed(k, r.Faults, r.Times, r.Damaged, began)
+		return found, c.missed(k, r.Faults, r.Times, r.Damaged, began)
 	})
 	if err == nil && live == nil {
 		c.hit(SourceRedis, k)
@@ -214,9 +214,12 @@ func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUs
 }
 
 // missed says why k is fetched: a reading of Redis that began at the given time
-// missed.
-func missed(k cache.Key, faults cache.Faults, times cache.Times, damaged []cache.Damaged, began time.Time) refetch.Cause {
-	return refetch.Cause{Faults: faults, Times: times, Damaged: damaged, Read: began, WithGlobal: withGlobal(k, faults)}
+// missed. A resource's global customer is fetched with it unless the last live
+// fetch has settled how the two stand. (Where the resource itself is missing a
+// reading finds fault with the global customer only if that is missing too.)
+func (c *Client) missed(k cache.Key, faults cache.Faults, times cache.Times, damaged []cache.Damaged, began time.Time) refetch.Cause {
+	global := c.refetch.Remaining(k, faults&(cache.GlobalAbsent|cache.GlobalNewer), times, cache.Ref{}, cache.Ref{})
+	return refetch.Cause{Faults: faults, Times: times, Damaged: damaged, Read: began, WithGlobal: global != 0}
 }
 
 // maxLooks is how often one check looks for a live answer. Twice is the rule
@@ -285,13 +288,6 @@ func (c *Client) live(ctx context.Context, k cache.Key, why refetch.Cause) (*ref
 	}
 	c.counters.liveAnswers.Add(1)
 	return live, live.Source, nil
-}
-
-// withGlobal reports whether a resource's global customer is to be fetched
-// with it. Where the resource itself is missing that is so only if the global
-// customer is missing too.
-func withGlobal(k cache.Key, faults cache.Faults) bool {
-	return k.ResourceID != "" && faults&(cache.GlobalAbsent|cache.GlobalNewer) != 0
 }
 
 func (c *Client) stale(k cache.Key, f *entitlements.Facts, err error) error {

@@ -64,7 +64,7 @@ func (c *Client) begin() {
 		c.start.wait.Add(1)
 		go func() {
 			defer c.start.wait.Done()
-			c.firstPing(ctx)
+			c.firstProbe(ctx)
 			close(redisSeen)
 			c.watchHeartbeat(ctx)
 		}()
@@ -80,12 +80,12 @@ func (c *Client) begin() {
 	}
 }
 
-// firstPing makes the first connection to Redis, and tries as often as it
+// firstProbe makes the first connection to Redis, and tries as often as it
 // takes to know whether Redis is away.
-func (c *Client) firstPing(ctx context.Context) {
+func (c *Client) firstProbe(ctx context.Context) {
 	for range redisThreshold {
-		pingCtx, cancel := context.WithTimeout(ctx, c.config.Redis.Timeout)
-		err := c.redis.Ping(pingCtx).Err()
+		probeCtx, cancel := context.WithTimeout(ctx, c.config.Redis.Timeout)
+		err := c.store.Probe(probeCtx)
 		cancel()
 		if err == nil {
 			c.health.Succeeded()

@@ -131,7 +131,7 @@ func (c *Client) askStateWithout(ctx context.Context, k cache.Key, redisErr erro
 
 // askStateWith answers where Redis misses, as askWith does.
 func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateReading, began time.Time) (s knownState, found bool, err error) {
-	why := missed(k, r.Faults, r.Times, r.Damaged, began)
+	why := c.missed(k, r.Faults, r.Times, r.Damaged, began)
 	why.Look = func(ctx context.Context) bool {
 		var again *cache.StateReading
 		if !c.readAgain(ctx, func() (err error) { again, err = c.store.ReadState(ctx, k); return err }) {
@@ -148,7 +148,7 @@ func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateRe
 			v, _ := c.judgeState(k, r, began)
 			found = v == hit
 		}
-		return found, missed(k, r.Faults, r.Times, r.Damaged, began)
+		return found, c.missed(k, r.Faults, r.Times, r.Damaged, began)
 	})
 	if err == nil && live == nil {
 		c.hit(SourceRedis, k)

@@ -51,7 +51,7 @@ type batchRead struct {
 
 // get reads keys for one caller.
 func (b *batcher) get(ctx context.Context, keys []string) ([]any, error) {
-	if b.enter() {
+	if ctx.Done() == nil && b.enter() {
 		defer b.next()
 		return b.client.MGet(ctx, keys...).Result()
 	}
@@ -61,10 +61,14 @@ func (b *batcher) get(ctx context.Context, keys []string) ([]any, error) {
 
 // sizeAndGet reads the length of the first key and the values of the others.
 func (b *batcher) sizeAndGet(ctx context.Context, keys []string) (int, []any, error) {
-	if !b.enter() {
-		return b.join(ctx, keys, true)
+	if ctx.Done() == nil && b.enter() {
+		defer b.next()
+		return b.sizeAndGetAlone(ctx, keys)
 	}
-	defer b.next()
+	return b.join(ctx, keys, true)
+}
+
+func (b *batcher) sizeAndGetAlone(ctx context.Context, keys []string) (int, []any, error) {
 	pipe := b.client.Pipeline()
 	length := pipe.StrLen(ctx, keys[0])
 	values := pipe.MGet(ctx, keys[1:]...)
@@ -83,21 +87,23 @@ func (b *batcher) enter() bool {
 	return true
 }
 
-// join reads together with others.
+// join reads in another goroutine, together with others if enough are under
+// way: go-redis heeds a context's deadline, but not its cancellation.
 func (b *batcher) join(ctx context.Context, keys []string, size bool) (int, []any, error) {
 	// The keys may be parts of the caller's stack, which this read can outlive.
 	r := &batchRead{keys: append([]string(nil), keys...), size: size, done: make(chan struct{})}
 	b.mu.Lock()
-	if b.readers == 0 { // all have ended since enter
+	alone := b.readers < batchReaders
+	if alone {
 		b.readers++
-		b.mu.Unlock()
-		go b.loop([]*batchRead{r})
 	} else {
 		b.waiting = append(b.waiting, r)
-		b.mu.Unlock()
 	}
+	b.mu.Unlock()
 	var timeout <-chan time.Time
-	if deadline, ok := ctx.Deadline(); ok {
+	if alone {
+		go b.runAlone(ctx, r)
+	} else if deadline, ok := ctx.Deadline(); ok {
 		timer := time.NewTimer(time.Until(deadline))
 		defer timer.Stop()
 		timeout = timer.C
@@ -110,6 +116,18 @@ func (b *batcher) join(ctx context.Context, keys []string, size bool) (int, []an
 	case <-timeout:
 		return 0, nil, ErrNoAnswer
 	}
+}
+
+// runAlone reads for one caller, under its own deadline, and then gives its
+// place to those that wait.
+func (b *batcher) runAlone(ctx context.Context, r *batchRead) {
+	if r.size {
+		r.length, r.values, r.err = b.sizeAndGetAlone(ctx, r.keys)
+	} else {
+		r.values, r.err = b.client.MGet(ctx, r.keys...).Result()
+	}
+	close(r.done)
+	b.next()
 }
 
 // next gives the place of a read that has ended to those that wait.

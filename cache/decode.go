@@ -50,7 +50,7 @@ func index(raw string, entries []entry) ([]entry, error) {
 func (p *scanner) entryRef() (ref Ref, known bool, err error) {
 	var kind, feature, currency string
 	err = p.object(func(name string, escaped bool) error {
-		if !isName(name, escaped, "calculatedEntitlement") || p.peek() != '{' {
+		if !isName(name, escaped, "calculatedEntitlement") || p.peek() == 'n' {
 			return p.skip()
 		}
 		return p.object(func(name string, escaped bool) (err error) {

@@ -33,6 +33,13 @@ func (s *Store) Heartbeat(ctx context.Context) (time.Time, error) {
 	return millisTime(ms), nil
 }
 
+// Probe asks Redis for a sign of life in the way in which the checks ask: a
+// Redis that answers a PING may still refuse them.
+func (s *Store) Probe(ctx context.Context) error {
+	_, err := s.Heartbeat(ctx)
+	return err
+}
+
 // Beat says that the service that keeps the cache fresh is alive.
 func (s *Store) Beat(ctx context.Context, now time.Time) error {
 	return s.client.Set(ctx, HeartbeatKey(s.prefix), strconv.FormatInt(now.UnixMilli(), 10), HeartbeatTTL).Err()

@@ -132,7 +132,7 @@ func (s *Store) Revalidate(ctx context.Context, k Key, ref Ref, e *Entry, r *Rea
 // in one round trip.
 func (s *Store) sizeAndGet(ctx context.Context, keys []string) (size int, values []any, err error) {
 	switch {
-	case s.detach:
+	case s.detach || s.batch == nil && ctx.Done() != nil:
 	case s.batch != nil:
 		return s.batch.sizeAndGet(ctx, keys)
 	default:

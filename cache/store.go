@@ -319,12 +319,21 @@ func (s *Store) namesLen(k Key, ref Ref, withUsage bool, wallet string) int {
 }
 
 // ReadState reads all entitlements of k, in two round trips: the value names
-// the usages.
+// the usages. If the value changes in between it is read once more.
 func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 	ctx, err := s.deadline(ctx)
 	if err != nil {
 		return nil, err
 	}
+	r, changed, err := s.readState(ctx, k)
+	if err == nil && changed {
+		r, _, err = s.readState(ctx, k)
+	}
+	return r, err
+}
+
+// readState also reports whether the value changed before its usages were read.
+func (s *Store) readState(ctx context.Context, k Key) (r *StateReading, changed bool, err error) {
 	var names keyNames
 	names.grow(s.namesLen(k, Ref{}, false, ""))
 	names.add(s.prefix, k)
@@ -337,19 +346,19 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 	keys := names.names(keyArray[:0])
 	values, err := s.get(ctx, keys)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	head, _ := s.readHead(k, s.memo.get(k), keys, values)
-	r := &StateReading{Faults: head.faults, Times: head.times, Damaged: head.damaged}
+	r = &StateReading{Faults: head.faults, Times: head.times, Damaged: head.damaged}
 	if head.value == nil {
-		return r, nil
+		return r, false, nil
 	}
 	r.ValueSize = len(head.value.raw)
 	items, err := head.value.list()
 	if err != nil {
 		r.Faults |= ValueUnreadable
 		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
-		return r, nil //nolint:nilerr // what cannot be read is a fault of the reading
+		return r, false, nil //nolint:nilerr // what cannot be read is a fault of the reading
 	}
 	if len(items) == 0 {
 		var bad bool
@@ -357,14 +366,15 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 			r.Faults |= MetadataUnreadable
 			r.Damaged = append(r.Damaged, damaged(keys[1], head.metadata.text))
 		}
-		return r, nil
+		return r, false, nil
 	}
 	usageKeys := head.value.usageKeys(ValueKey(s.prefix, k))
 	var usages []any
 	if len(usageKeys) > 0 {
-		if usages, err = s.get(ctx, usageKeys); err != nil {
-			return nil, err
+		if usages, err = s.get(ctx, append(usageKeys[:len(usageKeys):len(usageKeys)], keys[2])); err != nil {
+			return nil, false, err
 		}
+		changed = timestampReply(usages[len(usageKeys)]) != head.times.Value
 	}
 	r.Entitlements = make([]CachedEntitlement, len(items))
 	next := 0
@@ -387,11 +397,15 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 		}
 		r.Faults |= c.Faults
 	}
-	return r, nil
+	return r, changed, nil
 }
 
 // ReadTimes reads the timestamps of k alone.
 func (s *Store) ReadTimes(ctx context.Context, k Key) (Times, error) {
+	ctx, err := s.deadline(ctx)
+	if err != nil {
+		return Times{Value: NoTimestamp, Global: NoTimestamp}, err
+	}
 	keys := []string{TimestampKey(ValueKey(s.prefix, k))}
 	if k.ResourceID != "" {
 		keys = append(keys, TimestampKey(ValueKey(s.prefix, k.Customer())))
@@ -410,7 +424,8 @@ func (s *Store) ReadTimes(ctx context.Context, k Key) (Times, error) {
 
 // get reads keys: in one command where one command can, else in one pipeline.
 func (s *Store) get(ctx context.Context, keys []string) ([]any, error) {
-	if s.detach {
+	if s.detach || s.batch == nil && ctx.Done() != nil {
+		// go-redis heeds a context's deadline at best, but not its cancellation.
 		// The keys may be parts of the caller's stack; the command may outlive it.
 		return detached(ctx, append([]string(nil), keys...), s.getNow)
 	}

@@ -193,7 +193,7 @@ for i = 1, n do
   local key, stamp = KEYS[first + 2*i - 2], stamps[i]
   local value, at, digest = ARGV[3*i + 2], ARGV[3*i + 3], ARGV[3*i + 4]
   local old = stored[i]
-  if old and (#old > 16 or not string.find(old, '^%d+$')) then old = false end
+  if old and (#old > 16 or not string.find(old, '^%d+$') or tonumber(old) > 8640000000000000) then old = false end
   local write = not old or at == '0' or tonumber(old) <= tonumber(at)
   if not write and heal == '1' then
     local current = redis.pcall('GET', key)
@@ -562,6 +562,9 @@ func stateTime(state entitlements.State, fetchBegan time.Time) int64 {
 		if at := state.Records[i].Definition.UpdatedAt; !at.IsZero() {
 			return stamp(at)
 		}
+	}
+	if fetchBegan.IsZero() {
+		fetchBegan = time.Now()
 	}
 	return stamp(fetchBegan)
 }

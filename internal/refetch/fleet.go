@@ -142,8 +142,9 @@ func (g *Group) settleAnnounced(f *flight, k cache.Key) {
 	}
 	f.valueTime = r.Times.Value
 	g.settled.update(k, func(m *settlement) {
-		m.settle(time.Now(), r.Times, withoutUsage)
-		m.writtenAt = m.at
+		now := time.Now()
+		m.settle(now, now, r.Times, withoutUsage)
+		m.writtenAt = now
 	})
 }
 

@@ -191,16 +191,15 @@ func (g *Group) joinOrStart(k cache.Key, cause Cause) (f *flight, joined bool, e
 			return nil, false, nil
 		}
 	}
-	f = g.start(k, cause)
 	if cause.WithGlobal && k.ResourceID != "" {
 		g.startGlobal(k, cause)
 	}
-	return f, false, nil
+	return g.start(k, cause), false, nil
 }
 
-// startGlobal fetches the global customer of a resource beside the resource;
-// the caller holds mu. While that is under way, and once it is over, what it
-// wrote is no reason to fetch the resource again.
+// startGlobal fetches the global customer of a resource beside the resource,
+// which is fetched next; the caller holds mu. What it changes is no reason to
+// fetch the resource once more.
 func (g *Group) startGlobal(k cache.Key, cause Cause) {
 	customer := k.Customer()
 	global, ok := g.flights[flightKey{customer, cause.Direct}]
@@ -214,7 +213,10 @@ func (g *Group) startGlobal(k cache.Key, cause Cause) {
 		}
 		global = g.start(customer, why)
 	}
-	g.settled.update(k, func(m *settlement) { m.globalUnderWay++ })
+	g.settled.update(k, func(m *settlement) {
+		m.globalBegan = time.Now()
+		m.globalUnderWay++
+	})
 	global.after = append(global.after, func(valueTime int64) {
 		g.settled.update(k, func(m *settlement) {
 			m.globalUnderWay = max(0, m.globalUnderWay-1) // it may have been forgotten meanwhile
@@ -331,7 +333,7 @@ func (g *Group) fetch(k cache.Key, cause Cause) (*Live, error) {
 			m.failures++
 			return
 		}
-		m.settle(live.At, cause.Times, live.withoutUsage())
+		m.settle(live.Began, live.At, cause.Times, live.withoutUsage())
 	})
 	return live, err
 }

@@ -23,6 +23,7 @@ const unset int64 = -2
 // that the same question is not asked again on every read.
 type settlement struct {
 	at        time.Time // of the last live fetch; zero: none
+	began     time.Time // when that fetch began
 	writtenAt time.Time // when the answer of a live fetch was last seen to be in Redis
 	failedAt  time.Time // of the last fetch that failed; zero: none since the last live fetch
 	failures  int       // fetches that failed in a row
@@ -30,16 +31,28 @@ type settlement struct {
 
 	valueSeen, valueWritten   int64 // the customer value's timestamp before and after
 	globalSeen, globalWritten int64 // the global customer's
-	globalUnderWay            int   // fetches of the global customer that accompany one of the resource
 	withoutUsage              map[cache.Ref]struct{}
+
+	// Fetches of the global customer that accompany one of the resource.
+	globalBegan    time.Time // the last of them
+	globalUnderWay int       // how many are not over
 }
 
 // settle notes a live fetch. What earlier fetches of the global customer wrote
-// stays settled: this one is later.
-func (m *settlement) settle(at time.Time, seen cache.Times, withoutUsage map[cache.Ref]struct{}) {
-	m.at, m.failedAt, m.failures, m.err = at, time.Time{}, 0, nil
+// is settled by it as well.
+func (m *settlement) settle(began, at time.Time, seen cache.Times, withoutUsage map[cache.Ref]struct{}) {
+	m.began, m.at, m.failedAt, m.failures, m.err = began, at, time.Time{}, 0, nil
 	m.valueSeen, m.valueWritten = seen.Value, unset
 	m.globalSeen, m.withoutUsage = seen.Global, withoutUsage
+}
+
+// settlesGlobal reports whether the last live fetch of a resource stands
+// although its global customer has the given timestamp: it is the one seen
+// then, or comes from the fetch that accompanied it. That fetch alone settles
+// nothing: the resource itself has to be fetched.
+func (m *settlement) settlesGlobal(timestamp int64) bool {
+	return timestamp == m.globalSeen ||
+		!m.began.Before(m.globalBegan) && (m.globalUnderWay > 0 || timestamp == m.globalWritten)
 }
 
 // settled remembers settlements; the least recently used are forgotten.
@@ -88,7 +101,7 @@ func (s *settled) remaining(k cache.Key, faults cache.Faults, times cache.Times,
 	if !ok || m.at.IsZero() {
 		return faults
 	}
-	if m.globalUnderWay > 0 || times.Global == m.globalSeen || times.Global == m.globalWritten {
+	if m.settlesGlobal(times.Global) {
 		faults &^= cache.GlobalAbsent | cache.GlobalNewer
 	}
 	if times.Value == m.valueSeen || times.Value == m.valueWritten {
