@@ -88,9 +88,10 @@ type RedisConfig struct {
 
 	// Client is a client that the program already has; it stands in place of
 	// everything above, and is not closed by Client.Close. Set its
-	// ContextTimeoutEnabled, else every read needs a goroutine of its own to
-	// keep to Timeout. To share a cache across regions, or to add hooks, this
-	// is the way.
+	// ContextTimeoutEnabled: without it every read needs a goroutine of its
+	// own to keep to Timeout, and against a silent Redis those goroutines, and
+	// a write that is under way at Close, last as long as the client's own
+	// timeouts.
 	Client redis.UniversalClient
 
 	// EnvironmentPrefix is what all keys begin with. Required: it must equal

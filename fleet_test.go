@@ -610,6 +610,49 @@ func TestFleetGlobalCustomer(t *testing.T) {
 	})
 }
 
+// TestFleetAnswerNotYetWritten: between an answer and its arrival in Redis
+// nobody is given again what it replaces.
+func TestFleetAnswerNotYetWritten(t *testing.T) {
+	for name, before := range map[string]stiggtest.Entitlement{
+		"ended": stiggtest.Numeric("seats", 5).ValidUntil(time.Now().Add(-time.Minute)),
+		"older": stiggtest.Numeric("seats", 5),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, api := redistest.Start(t), stiggtest.New(t)
+			client := server.Client()
+			checking := fleetClient(t, api, server)
+			seats := func() float64 {
+				answer, err := checking.GetNumericEntitlement(background(), stigg.NumericQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "seats"})
+				require.NoError(t, err)
+				require.False(t, answer.Stale)
+				return answer.Value
+			}
+			api.SetEntitlements("acme", stiggtest.Numeric("seats", 1))
+			api.SetResourceEntitlements("acme", "site", before)
+			require.NoError(t, checking.ReloadEntitlements(background(), "acme", ""))
+			require.NoError(t, fleetClient(t, api, server).ReloadEntitlements(background(), "acme", "site"))
+
+			api.SetResourceEntitlements("acme", "site", stiggtest.Numeric("seats", 6))
+			if name == "older" {
+				api.SetEntitlements("acme", stiggtest.Numeric("seats", 2))
+				require.NoError(t, checking.ReloadEntitlements(background(), "acme", ""))
+			}
+			lock := prefix + "-acme:site" // another writer is at work
+			require.NoError(t, client.Set(background(), lock, foreignToken, time.Minute).Err())
+			for range 20 {
+				require.Equal(t, 6.0, seats())
+				time.Sleep(2 * time.Millisecond)
+			}
+			require.NoError(t, client.Del(background(), lock).Err())
+			eventually(t, func() bool { return checking.Stats().WriteFailures == 0 && client.Exists(background(), fleetLock("acme:site")).Val() == 0 }, "written")
+			for range 20 {
+				require.Equal(t, 6.0, seats())
+			}
+			require.Equal(t, 1, api.Count(stiggtest.Edge, stiggtest.Resource("acme", "site")))
+		})
+	}
+}
+
 // TestFleetLockReplyLost: a lock that was taken although Redis's answer was
 // lost is given back.
 func TestFleetLockReplyLost(t *testing.T) {

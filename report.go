@@ -98,7 +98,7 @@ func (r *reporter) fetched(err error) {
 			r.apiDownAt = time.Now()
 		}
 		r.log.Error("stigg: the api refuses the api key", "err", err)
-	case refused, errors.Is(err, ErrNotFound), errors.Is(err, ErrRejected), errors.Is(err, ErrClosed):
+	case refused, errors.Is(err, ErrNotFound), errors.Is(err, ErrRejected), errors.Is(err, ErrMalformedResponse), errors.Is(err, ErrClosed):
 		// An answer, and one about this request alone.
 	case err != nil && !r.apiDown:
 		r.apiDown, r.apiDownAt = true, time.Now()

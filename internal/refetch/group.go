@@ -334,6 +334,7 @@ func (g *Group) fetch(k cache.Key, cause Cause) (*Live, error) {
 			return
 		}
 		m.settle(live.Began, live.At, cause.Times, live.withoutUsage())
+		m.unwritten = g.writable(k)
 	})
 	return live, err
 }
@@ -381,7 +382,9 @@ func (g *Group) write(k cache.Key, live *Live, cause Cause) int64 {
 		_, err := g.config.Store.UpdateUsages(ctx, k, updates)
 		g.event(Event{Kind: Written, Key: k, Err: err})
 	}
-	g.settled.update(k, func(m *settlement) { m.valueWritten, m.writtenAt = result.ValueTime, time.Now() })
+	g.settled.update(k, func(m *settlement) {
+		m.valueWritten, m.writtenAt, m.unwritten = result.ValueTime, time.Now(), false
+	})
 	return result.ValueTime
 }
 
@@ -405,6 +408,12 @@ func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Cont
 		defer g.wait.Done()
 		fetchCtx, cancel := context.WithTimeout(g.base, g.config.Timeout)
 		defer cancel()
+		seen := NoTimes
+		if g.writable(k) {
+			if times, err := g.config.Store.ReadTimes(fetchCtx, k); err == nil {
+				seen = times
+			}
+		}
 		began := time.Now()
 		state, source, err := fetch(fetchCtx, k)
 		g.event(Event{Kind: Fetched, Key: k, Source: source, Err: err, Duration: time.Since(began)})
@@ -413,10 +422,8 @@ func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Cont
 			return
 		}
 		live := g.newLive(k, state, source, began)
-		g.settled.update(k, func(m *settlement) {
-			m.at, m.failedAt, m.failures, m.err = live.At, time.Time{}, 0, nil
-			m.withoutUsage = live.withoutUsage()
-		})
+		g.settled.update(k, func(m *settlement) { m.settle(began, live.At, seen, live.withoutUsage()) })
+		g.detach(k, began)
 		if g.writable(k) {
 			g.write(k, live, Cause{Times: NoTimes})
 		} else {
@@ -460,7 +467,13 @@ func (g *Group) HeldStale(k cache.Key, now time.Time, maxAge time.Duration) *Liv
 func (g *Group) Changed(k cache.Key, updates []cache.UsageUpdate) {
 	now := time.Now()
 	g.recent.add(k, updates, now)
-	g.holds.change(k, now)
+	g.detach(k, now)
+}
+
+// detach lets go of what is held for k from before a time, and of the fetches
+// under way, which nobody joins any more.
+func (g *Group) detach(k cache.Key, before time.Time) {
+	g.holds.change(k, before)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.flights, flightKey{k, false})
@@ -476,7 +489,8 @@ func (g *Group) Remaining(k cache.Key, faults cache.Faults, times cache.Times, u
 
 // Expired says what to do about a cached answer of k in which something has
 // ended: stands means that the API said the same a moment ago; an error means
-// that it was asked a moment ago and failed; neither, that it is to be asked.
+// that it was asked a moment ago and failed; neither, that it is to be asked,
+// or that there is a newer answer already, which Get or Held gives.
 func (g *Group) Expired(k cache.Key, now time.Time) (stands bool, err error) {
 	m, ok := g.settled.get(k)
 	if !ok {
@@ -485,7 +499,22 @@ func (g *Group) Expired(k cache.Key, now time.Time) (stands bool, err error) {
 	if m.err != nil && now.Sub(m.failedAt) < ExpiryRefetch {
 		return false, m.err
 	}
+	if m.unwritten && g.atHand(k, now) {
+		return false, nil
+	}
 	return !m.at.IsZero() && now.Sub(m.at) < ExpiryRefetch, nil
+}
+
+// atHand reports whether this process has a live answer for k that Redis does
+// not have, or will have one in a moment.
+func (g *Group) atHand(k cache.Key, now time.Time) bool {
+	if g.holds.get(k, now) != nil {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, fetching := g.flights[flightKey{k, true}]
+	return fetching
 }
 
 // Close ends the group: what is under way gets a moment to be finished, then

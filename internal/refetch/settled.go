@@ -24,6 +24,7 @@ const unset int64 = -2
 type settlement struct {
 	at        time.Time // of the last live fetch; zero: none
 	began     time.Time // when that fetch began
+	unwritten bool      // its answer is to go to Redis and is not there, or not yet
 	writtenAt time.Time // when the answer of a live fetch was last seen to be in Redis
 	failedAt  time.Time // of the last fetch that failed; zero: none since the last live fetch
 	failures  int       // fetches that failed in a row
@@ -41,7 +42,8 @@ type settlement struct {
 // settle notes a live fetch. What earlier fetches of the global customer wrote
 // is settled by it as well.
 func (m *settlement) settle(began, at time.Time, seen cache.Times, withoutUsage map[cache.Ref]struct{}) {
-	m.began, m.at, m.failedAt, m.failures, m.err = began, at, time.Time{}, 0, nil
+	m.began, m.at, m.unwritten = began, at, false
+	m.failedAt, m.failures, m.err = time.Time{}, 0, nil
 	m.valueSeen, m.valueWritten = seen.Value, unset
 	m.globalSeen, m.withoutUsage = seen.Global, withoutUsage
 }
@@ -49,8 +51,12 @@ func (m *settlement) settle(began, at time.Time, seen cache.Times, withoutUsage 
 // settlesGlobal reports whether the last live fetch of a resource stands
 // although its global customer has the given timestamp: it is the one seen
 // then, or comes from the fetch that accompanied it. That fetch alone settles
-// nothing: the resource itself has to be fetched.
+// nothing: the resource itself has to be fetched, and what a reading saw is to
+// be the answer.
 func (m *settlement) settlesGlobal(timestamp int64) bool {
+	if m.unwritten {
+		return false
+	}
 	return timestamp == m.globalSeen ||
 		!m.began.Before(m.globalBegan) && (m.globalUnderWay > 0 || timestamp == m.globalWritten)
 }
