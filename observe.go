@@ -116,6 +116,7 @@ func (c *Client) onRefetch(e refetch.Event) {
 			out.Cause = failureKind(e.Err)
 		}
 		c.report.fetched(e.Err)
+		c.report.malformed(e.Key, e.Err)
 		c.askedAPI(e.Err)
 		out.Type = EventRefetchFinished
 	case refetch.Written:

@@ -109,6 +109,13 @@ func (r *reporter) fetched(err error) {
 	}
 }
 
+// malformed is told how each fetch ended.
+func (r *reporter) malformed(k cache.Key, err error) {
+	if errors.Is(err, ErrMalformedResponse) && r.first("malformed", k) {
+		r.log.Warn("stigg: the api answers what is not an answer", "customer", k.CustomerID, "resource", k.ResourceID, "err", err)
+	}
+}
+
 // written is told how each write-back to Redis ended.
 func (r *reporter) written(err error) {
 	r.mu.Lock()
