@@ -644,7 +644,9 @@ func TestFleetAnswerNotYetWritten(t *testing.T) {
 				time.Sleep(2 * time.Millisecond)
 			}
 			require.NoError(t, client.Del(background(), lock).Err())
-			eventually(t, func() bool { return checking.Stats().WriteFailures == 0 && client.Exists(background(), fleetLock("acme:site")).Val() == 0 }, "written")
+			eventually(t, func() bool {
+				return checking.Stats().WriteFailures == 0 && client.Exists(background(), fleetLock("acme:site")).Val() == 0
+			}, "written")
 			for range 20 {
 				require.Equal(t, 6.0, seats())
 			}
@@ -673,7 +675,8 @@ func TestFleetLockReplyLost(t *testing.T) {
 	})
 	requireGranted(t, check(1, checking, "acme", "on")(), stigg.SourceEdge)
 	require.True(t, <-taken, "it was taken")
-	eventually(t, func() bool { return client.Exists(background(), fleetLock("acme")).Val() == 0 }, "it is given back")
+	require.Eventually(t, func() bool { return client.Exists(background(), fleetLock("acme")).Val() == 0 },
+		2*time.Second, time.Millisecond, "it is given back before it ends")
 	require.Equal(t, 1, api.Count(isFetch))
 }
 

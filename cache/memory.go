@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -33,7 +34,12 @@ type Memory struct {
 	tracked   bool                         // changes are heard of
 	epoch     uint64                       // grows when changes may have been missed
 	losses    []loss                       // the last ones, oldest first
+	yielded   time.Time                    // when a caller last let others run
 }
+
+// yieldEvery is how often one of the callers lets others run. It is that many
+// checks apart that no percentile shows it.
+const yieldEvery = 100 * time.Microsecond
 
 // entryKey names an entry. The entry that lists what a customer or resource has
 // is kept under the empty Ref.
@@ -107,7 +113,7 @@ func NewMemory(maxEntries int, ttl time.Duration) *Memory {
 // Get returns the entry for ref; nil if there is none. trusted says that it is
 // as good as a read from Redis; else it must be revalidated.
 func (m *Memory) Get(k Key, ref Ref, now time.Time) (e *Entry, trusted bool) {
-	m.mu.Lock()
+	m.lockToGet(now)
 	defer m.mu.Unlock()
 	s, ok := m.lru.Get(entryKey{k, ref})
 	if !ok || m.tooOld(s, now) {
@@ -119,7 +125,7 @@ func (m *Memory) Get(k Key, ref Ref, now time.Time) (e *Entry, trusted bool) {
 // GetList returns the list entry of k and the entries that it names, if all of
 // them are there and can be trusted; else nil.
 func (m *Memory) GetList(k Key, now time.Time) (list *Entry, entries []*Entry) {
-	m.mu.Lock()
+	m.lockToGet(now)
 	defer m.mu.Unlock()
 	return m.list(k, func(s *slot) bool { return m.trusts(s) && !m.tooOld(s, now) })
 }
@@ -167,6 +173,20 @@ func (m *Memory) list(k Key, good func(*slot) bool) (list *Entry, entries []*Ent
 		entries[i] = s.entry
 	}
 	return list, entries
+}
+
+// lockToGet locks. Now and then it lets others run first: many goroutines that
+// do nothing but check would share the processors among themselves for a tenth
+// of a second and more, until it is the Tracker's turn to hear of changes.
+func (m *Memory) lockToGet(now time.Time) {
+	m.mu.Lock()
+	if now.Sub(m.yielded) < yieldEvery {
+		return
+	}
+	m.yielded = now
+	m.mu.Unlock()
+	runtime.Gosched()
+	m.mu.Lock()
 }
 
 func (m *Memory) trusts(s *slot) bool { return m.tracked && s.epoch == m.epoch }

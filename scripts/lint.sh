@@ -19,18 +19,22 @@ if [ -n "$unformatted" ]; then
 fi
 
 step "lint: building the linters (a minute or two the first time)"
-(cd tools/lint && GOBIN="$root/bin" go install tool)
+(cd tools/lint && GOWORK=off GOBIN="$root/bin" go install tool)
 
 for module in $(modules all); do
 	step "lint: $module: go mod tidy"
-	check go -C "$module" mod tidy -diff
+	if [ -f "$module/scripts/tidy.sh" ]; then
+		check bash "$module/scripts/tidy.sh" -diff
+	else
+		check go -C "$module" mod tidy -diff
+	fi
 done
 for module in $(modules); do
 	step "lint: $module: vet, staticcheck, golangci-lint"
 	cd "$root/$module"
-	check go vet ./...
-	check "$root/bin/staticcheck" ./...
-	check "$root/bin/golangci-lint" run --config "$root/.golangci.yml" ./...
+	check in_module . go vet ./...
+	check in_module . "$root/bin/staticcheck" ./...
+	check in_module . "$root/bin/golangci-lint" run --config "$root/.golangci.yml" ./...
 	cd "$root"
 done
 exit "$failed"

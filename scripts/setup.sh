@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Go: redis-server, and a C compiler for
-# the race detector. Says what it installs, and nothing if all is there.
+# Installs what the tests need beside Go: redis-server, a C compiler for the
+# race detector, and Node.js with npm for the emulator of the queue. Says what it
+# installs, and nothing if all is there.
 set -euo pipefail
 
 missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
 if [ "$(uname -s)" = Darwin ]; then
 	if [ ${#missing[@]} -gt 0 ]; then
-		echo "redis-server is missing: brew install redis" >&2
+		echo "missing: ${missing[*]}: brew install redis node" >&2
 		exit 1
 	fi
 	exit 0

@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 . scripts/modules.sh
 
 bash scripts/setup.sh
+bash scripts/install-fauxqs.sh
 
 failed=0
 bash scripts/lint.sh || {
@@ -21,7 +22,7 @@ if [ -f examples/quickstart/main.go ]; then
 fi
 
 step "tests"
-go -C tools/testsum build -o "$PWD/bin/testsum" .
+GOWORK=off go -C tools/testsum build -o "$PWD/bin/testsum" .
 # shellcheck disable=SC2046 # the folders are words of their own
 bin/testsum -race -timeout=5m -- $(modules) || failed=1
 exit "$failed"

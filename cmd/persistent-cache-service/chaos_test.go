@@ -108,7 +108,7 @@ func TestChaos(t *testing.T) {
 				initial = append(initial, c)
 			}
 			w.apply(prefix, initial)
-			w.sqs.Send(w.queue, sent...)
+			w.sqs.SendAll(w.queue, sent)
 
 			services := make([]*process, instances)
 			for i := range services {

@@ -73,9 +73,7 @@ func TestHostileMessages(t *testing.T) {
 	s.awaitReady(200, 10*time.Second)
 	before := s.rss()
 	const n = 1000
-	for _, body := range hostileBodies(n) {
-		w.sqs.Send(w.queue, body)
-	}
+	w.sqs.SendAll(w.queue, hostileBodies(n))
 	require.Eventually(t, func() bool {
 		total := 0
 		for _, count := range s.outcomes() {

@@ -23,9 +23,11 @@ const (
 	// take when the service stops. One that is given up can have taken
 	// messages from the queue, which then stay hidden for their whole time.
 	receiveGrace = 2 * time.Second
-	// maxInHand is how many messages may be worked on, those aside that wait
-	// for a refetch.
-	maxInHand = 256
+	// maxInHand and maxBytesInHand are how many messages may be worked on,
+	// those aside that wait for a refetch, and how large all of them may be.
+	// Receives that are under way when that is reached come on top.
+	maxInHand      = 256
+	maxBytesInHand = 512 << 10
 	// fullPoll is how often to look whether there is room again.
 	fullPoll = 5 * time.Millisecond
 	// retryFirst and retryMost bound the wait after a failed receive.
@@ -60,6 +62,7 @@ type Consumer struct {
 
 	mu     sync.Mutex
 	inHand map[*delivery]struct{}
+	bytes  int                          // of what is worked on
 	counts map[string]map[string]uint64 // by type and outcome
 	last   time.Time
 	logged memory
@@ -68,6 +71,7 @@ type Consumer struct {
 // delivery is a message in hand.
 type delivery struct {
 	message     queue.Message
+	size        int
 	received    time.Time
 	hiddenUntil time.Time
 }
@@ -179,12 +183,19 @@ func (c *Consumer) receive(ctx context.Context) {
 
 // awaitRoom waits while too much is in hand.
 func (c *Consumer) awaitRoom(ctx context.Context) bool {
-	for c.InHand()-c.config.Engine.Waiting() >= maxInHand {
+	for c.full() {
 		if !watch.Sleep(ctx, fullPoll) {
 			return false
 		}
 	}
 	return ctx.Err() == nil
+}
+
+func (c *Consumer) full() bool {
+	waiting := c.config.Engine.Waiting()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.inHand)-waiting >= maxInHand || c.bytes >= maxBytesInHand
 }
 
 // acceptAll takes messages in hand, all of them before the first is worked on,
@@ -198,8 +209,9 @@ func (c *Consumer) acceptAll(messages []queue.Message) {
 	c.mu.Lock()
 	c.last = now
 	for i, m := range messages {
-		deliveries[i] = &delivery{message: m, received: now, hiddenUntil: now.Add(c.config.Visibility)}
+		deliveries[i] = &delivery{message: m, size: len(m.Body), received: now, hiddenUntil: now.Add(c.config.Visibility)}
 		c.inHand[deliveries[i]] = struct{}{}
+		c.bytes += len(m.Body)
 	}
 	c.mu.Unlock()
 	for _, d := range deliveries {
@@ -231,10 +243,21 @@ func (c *Consumer) accept(d *delivery) {
 	messageType := m.Type
 	id := d.message.ID
 	d.message.Body = "" // it can be large, and the message can be in hand for long
+	if m.Action != message.Write {
+		c.shrink(d) // no more of it is kept than the ids
+	}
 	c.config.Engine.Submit(apply.Job{
 		ID: id, Message: m, At: at,
 		Done: func(r apply.Result) { c.finish(d, messageType, r) },
 	})
+}
+
+// shrink says that the message takes up no room worth counting any more.
+func (c *Consumer) shrink(d *delivery) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bytes -= d.size
+	d.size = 0
 }
 
 func (c *Consumer) decode(d *delivery) (m message.Message, err error) {
@@ -259,6 +282,7 @@ func (c *Consumer) finish(d *delivery, messageType string, r apply.Result) {
 		return // given back when the service stopped
 	}
 	delete(c.inHand, d)
+	c.bytes -= d.size
 	byOutcome := c.counts[messageType]
 	if byOutcome == nil {
 		byOutcome = map[string]uint64{}
@@ -333,6 +357,7 @@ func (c *Consumer) abandon() {
 		rest = append(rest, d)
 	}
 	clear(c.inHand)
+	c.bytes = 0
 	c.mu.Unlock()
 	c.config.Log.Warn("messages are given back to the queue: they could not be finished in time", "messages", len(rest))
 	for _, d := range rest {

@@ -83,10 +83,9 @@ func eventKey(fields object) (cache.Key, error) {
 	if err != nil {
 		return key, err
 	}
-	switch {
-	case customer == nil:
+	if customer == nil {
 		key.CustomerID, err = fields.id("customerId")
-	default:
+	} else {
 		key.CustomerID, err = customer.id("id")
 	}
 	if err != nil || key.CustomerID == "" {

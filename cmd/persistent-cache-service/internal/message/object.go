@@ -1,7 +1,6 @@
 package message
 
 import (
-	"bytes"
 	"encoding/json"
 	"math"
 	"time"
@@ -12,17 +11,18 @@ import (
 // object is a JSON object whose fields are read when they are asked for.
 type object map[string]json.RawMessage
 
-// parseObject reads a JSON object; it reports false when raw is none.
+// parseObject reads an object of valid JSON; it reports false when raw is none.
 func parseObject(raw json.RawMessage) (object, bool) {
-	var o object
-	if json.Unmarshal(raw, &o) != nil || o == nil {
-		return nil, false
-	}
-	return o, true
+	o := object{}
+	ok, err := eachField(raw, func(name, value []byte) error {
+		o[string(name)] = value
+		return nil
+	})
+	return o, ok && err == nil
 }
 
 func isNull(raw json.RawMessage) bool {
-	return len(raw) == 0 || string(bytes.TrimSpace(raw)) == "null"
+	return len(raw) == 0 || string(raw) == "null"
 }
 
 func (o object) has(name string) bool { return !isNull(o[name]) }
@@ -44,8 +44,8 @@ func (o object) text(name string) (string, error) {
 	if !o.has(name) {
 		return "", nil
 	}
-	var s string
-	if json.Unmarshal(o[name], &s) != nil {
+	s, err := readText(o[name])
+	if err != nil {
 		return "", malformed(name, "not a string")
 	}
 	return s, nil
@@ -83,8 +83,8 @@ func (o object) time(name string) (time.Time, error) {
 
 // number reads a number that has to be there.
 func (o object) number(name string) (float64, error) {
-	var n *float64
-	if json.Unmarshal(o[name], &n) != nil || n == nil || !plausible(*n) {
+	n, err := readNumber(o[name])
+	if err != nil {
 		return 0, malformed(name, "not a number")
 	}
 	return *n, nil

@@ -73,11 +73,11 @@ func entitlementsUpdated(p object) (Message, error) {
 		return Message{}, err
 	}
 	m := Message{Action: Refetch, Key: key}
-	var elements []json.RawMessage
-	if p.has("entitlements") && json.Unmarshal(p["entitlements"], &elements) != nil {
+	list, ok := elements(p["entitlements"])
+	if p.has("entitlements") && !ok {
 		return Message{}, malformed("entitlements", "not a list")
 	}
-	if len(elements) == 0 {
+	if len(list) == 0 {
 		// An empty list carries no time by which it could be put in order.
 		return m, nil
 	}
@@ -85,7 +85,7 @@ func entitlementsUpdated(p object) (Message, error) {
 	if err != nil {
 		return Message{}, malformed("entitlements", err.Error())
 	}
-	if selfContained(state, len(elements)) && ratesGiven(elements, state) {
+	if selfContained(state, len(list)) && ratesGiven(list, state) {
 		m.Action, m.State = Write, state
 		for i := range state.Records {
 			if at := state.Records[i].Definition.UpdatedAt; !at.IsZero() {
@@ -112,8 +112,8 @@ func stateObject(p object) []byte {
 
 // selfContained reports whether a list can be written as it is: every element
 // was understood, and every entitlement whose usage is counted came with it.
-func selfContained(state entitlements.State, elements int) bool {
-	if len(state.Records) == 0 || len(state.Records) != elements {
+func selfContained(state entitlements.State, listed int) bool {
+	if len(state.Records) == 0 || len(state.Records) != listed {
 		return false
 	}
 	for i := range state.Records {
@@ -128,7 +128,7 @@ func selfContained(state entitlements.State, elements int) bool {
 // ratesGiven reports whether it is known of every metered feature if it draws
 // on a wallet. A sender that leaves the rate out altogether, rather than
 // giving none, says nothing about it; that matters to customers with a wallet.
-func ratesGiven(elements []json.RawMessage, state entitlements.State) bool {
+func ratesGiven(list []json.RawMessage, state entitlements.State) bool {
 	wallets := false
 	for i := range state.Records {
 		wallets = wallets || state.Records[i].Definition.IsCredit
@@ -136,7 +136,7 @@ func ratesGiven(elements []json.RawMessage, state entitlements.State) bool {
 	if !wallets {
 		return true
 	}
-	for i, raw := range elements {
+	for i, raw := range list {
 		d := &state.Records[i].Definition
 		if d.IsCredit || !d.UsageTrackable() {
 			continue
@@ -172,8 +172,7 @@ func usageUpdated(p object) (Message, error) {
 	case "CREDIT":
 		m.Ref.IsCredit = true
 	default:
-		m.Action = Refetch // of a kind that was invented later
-		return m, nil
+		return Message{Key: key, Action: Refetch}, nil // of a kind that was invented later
 	}
 	usage, err := p.child("usage")
 	if err != nil {

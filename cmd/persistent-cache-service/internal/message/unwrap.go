@@ -14,6 +14,9 @@ const maxWrappers = 4
 // unwrap takes off what SNS and EventBridge put around a message, and returns
 // the message with the time at which the innermost wrapper was sent.
 func unwrap(body []byte) (fields object, sentAt time.Time, err error) {
+	if !json.Valid(body) {
+		return nil, time.Time{}, &Error{NotJSON, "not a JSON object"}
+	}
 	for range maxWrappers + 1 {
 		fields, ok := parseObject(body)
 		if !ok {
@@ -36,24 +39,22 @@ func unwrap(body []byte) (fields object, sentAt time.Time, err error) {
 
 // peel takes off one wrapper, if there is one.
 func peel(fields object) (inner []byte, at time.Time, wrapped bool, err error) {
-	var kind string
-	_ = json.Unmarshal(fields["Type"], &kind) // not a string: not SNS
 	switch {
-	case kind == "Notification" && fields.has("Message"):
-		text, err := fields.text("Message")
-		if err != nil {
-			return nil, time.Time{}, false, err
-		}
-		return []byte(text), wrapperTime(fields["Timestamp"]), true, nil
+	case string(fields["Type"]) == `"Notification"` && fields.has("Message"):
+		inner, at = fields["Message"], wrapperTime(fields["Timestamp"])
 	case fields.has("detail-type") && fields.has("detail"):
-		detail := fields["detail"]
-		var text string
-		if json.Unmarshal(detail, &text) == nil {
-			detail = json.RawMessage(text)
-		}
-		return detail, wrapperTime(fields["time"]), true, nil
+		inner, at = fields["detail"], wrapperTime(fields["time"])
+	default:
+		return nil, time.Time{}, false, nil
 	}
-	return nil, time.Time{}, false, nil
+	// SNS always passes a text on, EventBridge only when it was given one.
+	if text, err := readText(inner); err == nil {
+		inner = []byte(text)
+		if !json.Valid(inner) {
+			return nil, time.Time{}, false, &Error{NotJSON, "what is wrapped is not JSON"}
+		}
+	}
+	return inner, at, true, nil
 }
 
 // wrapperTime reads the time of a wrapper, which is only the second choice

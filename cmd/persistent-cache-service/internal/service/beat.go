@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/apply"
@@ -12,8 +11,6 @@ import (
 const (
 	// heartbeatEvery is the time between two heartbeats.
 	heartbeatEvery = 30 * time.Second
-	// heartbeatTTL is how long a heartbeat is found in Redis.
-	heartbeatTTL = 3 * time.Minute
 	// probeTTL is how long the key that probes write is found.
 	probeTTL = time.Minute
 )
@@ -33,7 +30,7 @@ func (s *Service) beat(ctx context.Context) {
 			continue
 		}
 		now := time.Now()
-		if err := s.redis.Set(ctx, apply.ServiceKey(s.config.EnvironmentPrefix, "heartbeat"), strconv.FormatInt(now.UnixMilli(), 10), heartbeatTTL).Err(); err != nil {
+		if err := s.store.Beat(ctx, now); err != nil {
 			s.gate.Doubt(err)
 			continue
 		}

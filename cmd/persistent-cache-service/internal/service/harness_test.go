@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,6 +36,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	redis.SetLogger(logging.Redis{Log: slog.New(slog.DiscardHandler)})
 	goleak.VerifyTestMain(m)
 }
 
@@ -209,7 +211,7 @@ func (w *world) empty() {
 func (w *world) get(key string) string {
 	w.t.Helper()
 	value, err := w.client.Get(w.t.Context(), key).Result()
-	if err == redis.Nil {
+	if errors.Is(err, redis.Nil) {
 		return ""
 	}
 	require.NoError(w.t, err)

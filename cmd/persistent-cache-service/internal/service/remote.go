@@ -3,9 +3,11 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/watch"
+	"github.com/stiggio/server-sdk-go/internal/apierr"
 	"github.com/stiggio/server-sdk-go/internal/edge"
 )
 
@@ -36,7 +38,11 @@ func (s *Service) configureRemotely(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.apiUp.Failed(err)
+		if errors.Is(err, apierr.ErrNotFound) || errors.Is(err, apierr.ErrRejected) {
+			s.apiUp.Erred(err) // it answers, but has no such configuration
+		} else {
+			s.apiUp.Failed(err)
+		}
 		if !watch.Sleep(ctx, watch.Backoff(n, remoteRetryFirst, remoteRetryMost)) {
 			return
 		}

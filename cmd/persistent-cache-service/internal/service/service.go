@@ -53,6 +53,7 @@ type Service struct {
 	reporter report.Reporter
 
 	redis    *redis.Client
+	store    *cache.Store
 	edge     *edge.Client
 	queue    queue.Queue
 	sqs      *queue.SQS // nil: the queue is not ours
@@ -95,9 +96,9 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if c.CacheUpdatePolicy == config.Upsert {
 		policy = cache.Upsert
 	}
+	s.store = cache.NewStore(cache.Options{Client: s.redis, Prefix: c.EnvironmentPrefix, TTL: c.KeysTTL()})
 	s.engine = apply.New(apply.Config{
-		Store: cache.NewStore(cache.Options{Client: s.redis, Prefix: c.EnvironmentPrefix, TTL: c.KeysTTL()}),
-		Redis: s.redis, Prefix: c.EnvironmentPrefix, Policy: policy, LockRetryCount: c.LockRetryCount,
+		Store: s.store, Redis: s.redis, Prefix: c.EnvironmentPrefix, Policy: policy, LockRetryCount: c.LockRetryCount,
 		Gate: s.gate, Edge: s.edge, API: s.apiUp, RefetchesPerMinute: c.RefetchesPerMinute,
 		EnvironmentID: s.environment, Metrics: s.metrics, Log: s.log, OnPanic: s.reporter.Panic,
 	})
