@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -34,12 +33,13 @@ type Memory struct {
 	tracked   bool                         // changes are heard of
 	epoch     uint64                       // grows when changes may have been missed
 	losses    []loss                       // the last ones, oldest first
-	yielded   time.Time                    // when a caller last let others run
+	listen    func()                       // has the Tracker look for changes
+	listened  time.Time                    // when it was last called
 }
 
-// yieldEvery is how often one of the callers lets others run. It is that many
-// checks apart that no percentile shows it.
-const yieldEvery = 100 * time.Microsecond
+// listenEvery is how long what is known may be relied on without having the
+// Tracker look for changes.
+const listenEvery = 2 * time.Millisecond
 
 // entryKey names an entry. The entry that lists what a customer or resource has
 // is kept under the empty Ref.
@@ -175,17 +175,19 @@ func (m *Memory) list(k Key, good func(*slot) bool) (list *Entry, entries []*Ent
 	return list, entries
 }
 
-// lockToGet locks. Now and then it lets others run first: many goroutines that
-// do nothing but check would share the processors among themselves for a tenth
-// of a second and more, until it is the Tracker's turn to hear of changes.
+// lockToGet locks. Now and then it has the Tracker look for changes first:
+// many goroutines that do nothing but check share the processors among
+// themselves, and it would be the Tracker's turn after a tenth of a second and
+// more.
 func (m *Memory) lockToGet(now time.Time) {
 	m.mu.Lock()
-	if now.Sub(m.yielded) < yieldEvery {
+	if !m.tracked || now.Sub(m.listened) < listenEvery {
 		return
 	}
-	m.yielded = now
+	m.listened = now
+	listen := m.listen
 	m.mu.Unlock()
-	runtime.Gosched()
+	listen()
 	m.mu.Lock()
 }
 
@@ -381,11 +383,12 @@ func (m *Memory) doubt(k entryKey, now time.Time) {
 }
 
 // Tracked says that from now on every change is heard of. What was kept before
-// is not trusted.
-func (m *Memory) Tracked() {
+// is not trusted. listen is called now and then by those who use the memory: it
+// has changes heard of that have arrived already.
+func (m *Memory) Tracked(listen func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.tracked = true
+	m.tracked, m.listen = true, listen
 	m.epoch++
 }
 

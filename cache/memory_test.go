@@ -50,7 +50,7 @@ func putOne(m *Memory, k Key, ref Ref, began time.Time) { m.Put(m.Begin(k), ref,
 // trackedMemory is a memory that hears of every change.
 func trackedMemory(entries int, ttl time.Duration) *Memory {
 	m := NewMemory(entries, ttl)
-	m.Tracked()
+	m.Tracked(func() {})
 	return m
 }
 
@@ -179,7 +179,7 @@ func TestTrustEndsWithTheConnection(t *testing.T) {
 	putOne(m, acme, callsRef, memoryStart)
 	is("doubtful")
 	early := m.Begin(acme)
-	m.Tracked()
+	m.Tracked(func() {})
 	is("doubtful")
 	m.Put(early, callsRef, entryAt(memoryStart))
 	is("doubtful")
@@ -192,7 +192,7 @@ func TestTrustEndsWithTheConnection(t *testing.T) {
 	before := m.Begin(acme)
 	m.Untracked(memoryStart)
 	is("doubtful")
-	m.Tracked()
+	m.Tracked(func() {})
 	is("doubtful")
 	m.Put(before, callsRef, entryAt(memoryStart))
 	is("doubtful")
@@ -241,7 +241,7 @@ func TestStaleCountsFromTheLastConfirmation(t *testing.T) {
 		m := trackedMemory(100, 0)
 		putAt(m, 0)
 		m.Untracked(at(60))
-		m.Tracked()
+		m.Tracked(func() {})
 		m.Untracked(at(62))
 		wantStale(t, m, at(64), at(60))
 	})
@@ -250,7 +250,7 @@ func TestStaleCountsFromTheLastConfirmation(t *testing.T) {
 		putAt(m, 0)
 		m.Untracked(at(1))
 		for range maxLosses {
-			m.Tracked()
+			m.Tracked(func() {})
 			m.Untracked(at(2))
 		}
 		require.Len(t, m.losses, maxLosses)
@@ -261,7 +261,7 @@ func TestStaleCountsFromTheLastConfirmation(t *testing.T) {
 		m.Untracked(at(1))
 		putAt(m, 2)
 		m.Doubt(at(3))
-		m.Tracked()
+		m.Tracked(func() {})
 		m.Untracked(at(3))
 		wantStale(t, m, at(4), at(2))
 	})
@@ -446,7 +446,7 @@ func TestMemoryModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.IntRange(1, 12).Draw(t, "size")
 		m, w := NewMemory(size, 0), &world{versions: make(map[string]int)}
-		m.Tracked()
+		m.Tracked(func() {})
 		connected := true
 		anyKey, anyRef := rapid.SampledFrom(keys), rapid.SampledFrom(refs)
 		read := func(k Key) []*Entry {
@@ -525,7 +525,7 @@ func TestMemoryModel(t *testing.T) {
 					m.Untracked(memoryStart)
 					connected, w.unheard = false, nil
 				case 2:
-					m.Tracked()
+					m.Tracked(func() {})
 					connected = true
 				}
 			},

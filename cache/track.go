@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -133,7 +135,7 @@ func (t *Tracker) listen(ctx context.Context) error {
 	if err := t.turnOn(ctx, conn, r); err != nil {
 		return err
 	}
-	t.memory.Tracked()
+	t.memory.Tracked(heard.now)
 	if t.log != nil {
 		t.log(true, nil)
 	}
@@ -155,21 +157,38 @@ func (t *Tracker) dial(ctx context.Context) (net.Conn, error) {
 	return t.options.Dialer(ctx, t.options.Network, t.options.Addr)
 }
 
-// hearing is a connection of which every read may take trackSilence.
+// hearing is a connection on which something is heard at least every
+// trackSilence.
 type hearing struct {
 	conn net.Conn
 	last time.Time // when something was last read
 }
 
 func (h *hearing) Read(p []byte) (int, error) {
-	if err := h.conn.SetReadDeadline(time.Now().Add(trackSilence)); err != nil {
-		return 0, err
+	until := time.Now().Add(trackSilence)
+	for {
+		if err := h.conn.SetReadDeadline(until); err != nil {
+			return 0, err
+		}
+		n, err := h.conn.Read(p)
+		if n > 0 {
+			h.last = time.Now()
+			return n, nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(until) {
+			return 0, err
+		}
+		// It was woken up by now.
 	}
-	n, err := h.conn.Read(p)
-	if n > 0 {
-		h.last = time.Now()
+}
+
+// now has what has arrived read at once, by making the read that waits look
+// again: else a goroutine that waits for a connection is not even noticed to be
+// ready while all processors are busy.
+func (h *hearing) now() {
+	if h.conn.SetReadDeadline(time.Unix(1, 0)) == nil {
+		runtime.Gosched()
 	}
-	return n, err
 }
 
 // turnOn logs in and asks to be told of changes.

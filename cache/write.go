@@ -185,7 +185,11 @@ end
 local n = (#KEYS - first + 1) / 2
 local stamps, any = {}, false
 for i = 1, n do stamps[i] = KEYS[first + 2*i - 1] end
-local stored = redis.call('MGET', unpack(stamps))
+local stored = {}
+for at = 1, n, 1000 do
+  local part = redis.call('MGET', unpack(stamps, at, math.min(at + 999, n)))
+  for i = 1, #part do stored[at + i - 1] = part[i] end
+end
 for i = 1, n do any = any or stored[i] end
 if policy == 'UPDATE_IF_EXISTS' and not any then return {0, 0, ''} end
 local applied, skipped = 0, 0
@@ -418,6 +422,8 @@ func encodeState(prefix string, k Key, state entitlements.State, fetchBegan time
 	pairs := []pair{{key: value, at: at}, {key: MetadataKey(prefix, k), at: at}}
 
 	var object bytes.Buffer
+	encoder := json.NewEncoder(&object)
+	encoder.SetEscapeHTML(false) // no other writer escapes for HTML
 	object.WriteByte('{')
 	written := make(map[Ref]bool, len(state.Records))
 	names := make(map[string]bool, len(state.Records))
@@ -431,7 +437,7 @@ func encodeState(prefix string, k Key, state entitlements.State, fetchBegan time
 		if object.Len() > 1 {
 			object.WriteByte(',')
 		}
-		if err := appendEntry(&object, entryName(ref, names), r); err != nil {
+		if err := appendEntry(&object, encoder, entryName(ref, names), r); err != nil {
 			return nil, err
 		}
 		if !r.HasUsage || !r.Definition.UsageTrackable() {
@@ -476,14 +482,14 @@ func entryName(ref Ref, taken map[string]bool) string {
 	return name
 }
 
-func appendEntry(b *bytes.Buffer, name string, r *entitlements.Record) error {
+func appendEntry(b *bytes.Buffer, encoder *json.Encoder, name string, r *entitlements.Record) error {
 	d := &r.Definition
 	var v entryValue
 	if d.IsCredit {
 		currency := d.RawCurrency
 		if currency == nil {
 			var err error
-			if currency, err = marshal(currencyOf(d.Currency)); err != nil {
+			if currency, err = json.Marshal(currencyOf(d.Currency)); err != nil {
 				return err
 			}
 		}
@@ -515,29 +521,16 @@ func appendEntry(b *bytes.Buffer, name string, r *entitlements.Record) error {
 	if r.HasUsage {
 		v.UsageData = &usageDataObject{usageObject: usageValue(r.Usage), UsageUpdatedAt: millis(r.Usage.UpdatedAt)}
 	}
-	key, err := marshal(name)
-	if err != nil {
+	if err := encoder.Encode(name); err != nil {
 		return err
 	}
-	value, err := marshal(v)
-	if err != nil {
-		return err
-	}
-	b.Write(key)
+	b.Truncate(b.Len() - 1) // the newline that ends each value
 	b.WriteByte(':')
-	b.Write(value)
-	return nil
-}
-
-// marshal encodes without the escaping for HTML, which no other writer does.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
+	if err := encoder.Encode(v); err != nil {
+		return err
 	}
-	return bytes.TrimRight(b.Bytes(), "\n"), nil
+	b.Truncate(b.Len() - 1)
+	return nil
 }
 
 func currencyOf(c credits.Currency) currencyObject {

@@ -40,16 +40,19 @@ func TestDeployFilesMatchTheMetrics(t *testing.T) {
 			require.True(t, published[metric] || published[base], "%s ask for %s, which is not published", name, metric)
 		}
 	}
-	operations := read("OPERATIONS.md")
+	operations := read(operationsPage)
 	for metric := range published {
 		if strings.HasPrefix(metric, "persistent_cache_") {
-			require.Contains(t, operations, metric, "OPERATIONS.md")
+			require.Contains(t, operations, metric, operationsPage)
 		}
 	}
 	for _, alert := range regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(alerts, -1) {
-		require.Contains(t, operations, alert[1], "OPERATIONS.md")
+		require.Contains(t, operations, alert[1], operationsPage)
 	}
 }
+
+// operationsPage tells what each failure looks like.
+const operationsPage = "../../docs/operations.md"
 
 // The manifest sets only variables that the service reads, and asks only for
 // paths that it answers.
@@ -65,7 +68,7 @@ func TestManifestMatchesTheService(t *testing.T) {
 	for _, m := range regexp.MustCompile(`path: (/\S+)`).FindAllStringSubmatch(string(text), -1) {
 		require.Contains(t, []string{"/livez", "/readyz", "/metrics"}, m[1])
 	}
-	readme, err := os.Open("OPERATIONS.md")
+	readme, err := os.Open(operationsPage)
 	require.NoError(t, err)
 	defer readme.Close()
 	operations, err := io.ReadAll(readme)
