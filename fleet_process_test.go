@@ -39,6 +39,7 @@ type fleetOrder struct {
 	CustomerID string
 	ResourceID string
 	Checks     int
+	CurrencyID string // instead of checks, look at this wallet
 }
 
 // fleetReport is what a process says when its checks are answered.
@@ -47,6 +48,7 @@ type fleetReport struct {
 	Fetches  uint64 // since the start
 	Waits    uint64 // for another process, since the start
 	Problems []string
+	Wallet   stigg.CreditEntitlement
 }
 
 // runMember is the main function of a process of a fleet: it carries out the
@@ -93,6 +95,13 @@ func runMember(config string) (code int) {
 
 // carryOut makes all checks of an order at once, with every getter in turn.
 func carryOut(client *stigg.Client, order fleetOrder) fleetReport {
+	if order.CurrencyID != "" {
+		wallet, err := client.GetCreditEntitlement(background(), stigg.CreditQuery{CustomerID: order.CustomerID, CurrencyID: order.CurrencyID})
+		if err != nil {
+			return fleetReport{Problems: []string{err.Error()}}
+		}
+		return fleetReport{Wallet: wallet}
+	}
 	var wait sync.WaitGroup
 	problems := make(chan string, order.Checks)
 	begin := make(chan struct{})
@@ -248,6 +257,31 @@ func TestFleetOneRequest(t *testing.T) {
 			require.EqualValues(t, c.requests*(processes-1), waits)
 		})
 	}
+}
+
+// TestFleetSeesConsumption: what one process consumes the others see at once,
+// without asking the API.
+func TestFleetSeesConsumption(t *testing.T) {
+	server, api := redistest.Start(t), stiggtest.New(t)
+	api.SetEntitlements("acme", stiggtest.Credit("tokens", 1000, 100))
+	client := newClient(t, api, server)
+	_, err := client.GetCreditEntitlement(background(), stigg.CreditQuery{CustomerID: "acme", CurrencyID: "tokens"})
+	require.NoError(t, err)
+	eventually(t, func() bool { return client.Stats().PairsWritten > 0 }, "write-back")
+	members := startFleet(t, 2, api, server)
+	for consumed := 1; consumed <= 5; consumed++ {
+		_, err := client.ConsumeCredits(background(), stigg.CreditConsumption{CustomerID: "acme", CurrencyID: "tokens", Amount: 10})
+		require.NoError(t, err)
+		for _, m := range members {
+			m.order(fleetOrder{CustomerID: "acme", CurrencyID: "tokens"})
+			r := m.report()
+			require.Empty(t, r.Problems)
+			require.Equal(t, stigg.SourceRedis, r.Wallet.Source)
+			require.Equal(t, float64(900-10*consumed), r.Wallet.Remaining)
+		}
+	}
+	require.Zero(t, api.Count(isFetch, stiggtest.Edge))
+	require.Zero(t, api.Count(stiggtest.Operation("GetEntitlementsState")))
 }
 
 // TestFleetOwnerKilled: a process that dies while it fetches for all is
