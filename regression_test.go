@@ -129,3 +129,16 @@ func TestReloadOfAResourceSettlesIt(t *testing.T) {
 	require.Equal(t, stigg.SourceRedis, onResource(t, client, "res")())
 	require.Zero(t, api.Count(isFetch))
 }
+
+// An API that takes nearly all of the Edge API's share of the time is asked
+// once, not cut off and asked again.
+func TestSlowAPIIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	server, api := redistest.Start(t), acmeAPI(t)
+	api.Fault(stiggtest.Latency(5600 * time.Millisecond).On(isFetch))
+	a, err := isOn(background(), newClient(t, api, server))
+	require.NoError(t, err)
+	require.True(t, a.HasAccess)
+	require.Equal(t, stigg.SourceEdge, a.Source)
+	require.Equal(t, 1, api.Count(isFetch))
+}

@@ -130,7 +130,7 @@ func (t *Tracker) listen(ctx context.Context) error {
 		helpers.Wait()
 	}()
 
-	heard := &hearing{conn: conn}
+	heard := &hearing{conn: conn, memory: t.memory}
 	r := bufio.NewReaderSize(heard, 16<<10)
 	if err := t.turnOn(ctx, conn, r); err != nil {
 		return err
@@ -160,8 +160,9 @@ func (t *Tracker) dial(ctx context.Context) (net.Conn, error) {
 // hearing is a connection on which something is heard at least every
 // trackSilence.
 type hearing struct {
-	conn net.Conn
-	last time.Time // when something was last read
+	conn   net.Conn
+	memory *Memory
+	last   time.Time // when something was last read
 }
 
 func (h *hearing) Read(p []byte) (int, error) {
@@ -170,6 +171,7 @@ func (h *hearing) Read(p []byte) (int, error) {
 		if err := h.conn.SetReadDeadline(until); err != nil {
 			return 0, err
 		}
+		h.memory.awaited.Store(false)
 		n, err := h.conn.Read(p)
 		if n > 0 {
 			h.last = time.Now()
@@ -186,6 +188,7 @@ func (h *hearing) Read(p []byte) (int, error) {
 // again: else a goroutine that waits for a connection is not even noticed to be
 // ready while all processors are busy.
 func (h *hearing) now() {
+	h.memory.awaited.Store(true)
 	if h.conn.SetReadDeadline(time.Unix(1, 0)) == nil {
 		runtime.Gosched()
 	}

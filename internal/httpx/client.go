@@ -121,9 +121,9 @@ func (c *Client) Fail(op string, kind, err error) *apierr.Error {
 }
 
 // Do sends a request, again if the rules and ctx's deadline allow it, and
-// returns the answer of the first attempt that got one. When ctx has a
-// deadline, an attempt that can be followed by another gets half of the
-// remaining time, so that one that hangs is not the last.
+// returns the answer of the first attempt that got one. An attempt may take all
+// of the time that ctx leaves: a slow answer that is cut off and asked for again
+// only makes a slow API slower.
 //
 // An error is always an [*apierr.Error].
 func (c *Client) Do(ctx context.Context, req Request) (Answer, error) {
@@ -131,7 +131,7 @@ func (c *Client) Do(ctx context.Context, req Request) (Answer, error) {
 		return Answer{}, c.Fail(req.Op, apierr.ErrUnavailable, err)
 	}
 	for n := 0; ; n++ {
-		answer, failure := c.attempt(ctx, req, n < c.maxRetries)
+		answer, failure := c.attempt(ctx, req)
 		if failure == nil {
 			return answer, nil
 		}
@@ -157,8 +157,8 @@ func (f *failure) mayRepeat(r Repeat) bool {
 }
 
 // attempt sends the request once.
-func (c *Client) attempt(ctx context.Context, req Request, another bool) (Answer, *failure) {
-	limited, cancel := limit(ctx, another && req.Repeat == RepeatSafe)
+func (c *Client) attempt(ctx context.Context, req Request) (Answer, *failure) {
+	limited, cancel := limit(ctx)
 	defer cancel()
 
 	var connected atomic.Bool
@@ -206,16 +206,10 @@ func (c *Client) attempt(ctx context.Context, req Request, another bool) (Answer
 	return c.accept(req.Op, resp.StatusCode, body, err)
 }
 
-// limit bounds one attempt: by half of the remaining time if another one may
-// follow.
-func limit(ctx context.Context, another bool) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	switch {
-	case !ok:
+// limit bounds one attempt where ctx does not.
+func limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); !ok {
 		return context.WithTimeout(ctx, maxAttempt)
-	case another:
-		return context.WithTimeout(ctx, time.Until(deadline)/2)
-	default:
-		return context.WithCancel(ctx)
 	}
+	return context.WithCancel(ctx)
 }

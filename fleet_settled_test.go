@@ -1,0 +1,239 @@
+package stigg_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	stigg "github.com/stiggio/server-sdk-go"
+	"github.com/stiggio/server-sdk-go/internal/redistest"
+	"github.com/stiggio/server-sdk-go/stiggtest"
+)
+
+// TestFleetAnnouncedSettles: an announced success counts as a fetch of one's
+// own: what the API does not give, or gives although it has ended, is not asked
+// for once more by everybody who waited.
+func TestFleetAnnouncedSettles(t *testing.T) {
+	past := time.Now().Add(-time.Hour)
+	for name, e := range map[string]stiggtest.Entitlement{
+		"no usage":     stiggtest.Metered("calls", 100, 40).NoUsage(),
+		"no longer so": stiggtest.Metered("calls", 100, 40).ValidUntil(past),
+		"all is there": stiggtest.Metered("calls", 100, 40),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, api := redistest.Start(t), stiggtest.New(t)
+			// The customer is newer than its resource in any case.
+			api.SetResourceEntitlements("acme", "site", e.EntitlementUpdatedAt(past))
+			api.SetEntitlements("acme", e.EntitlementUpdatedAt(past.Add(time.Minute)))
+			release := make(chan struct{})
+			api.Fault(onEdge(stiggtest.Hold(release)))
+			ask := func(c *stigg.Client) func() {
+				var group sync.WaitGroup
+				for range 5 {
+					group.Go(func() {
+						answer, err := c.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "calls"})
+						require.NoError(t, err)
+						require.True(t, answer.HasAccess)
+						require.False(t, answer.Stale)
+					})
+				}
+				return group.Wait
+			}
+			owner, other := fleetClient(t, api, server), fleetClient(t, api, server)
+			waits := []func(){ask(owner)}
+			eventually(t, func() bool { return api.Count(isFetch) == 2 }, "the owner asks")
+			waits = append(waits, ask(other))
+			eventually(t, func() bool {
+				return subscribers(t, server.Client(), "acme") == 1 && subscribers(t, server.Client(), "acme:site") == 1
+			}, "the other one waits")
+			close(release)
+			for _, wait := range waits {
+				wait()
+			}
+			for range 20 {
+				ask(owner)()
+				ask(other)()
+				time.Sleep(time.Millisecond)
+			}
+			require.Equal(t, 2, api.Count(isFetch))
+		})
+	}
+}
+
+// TestFleetLateReader: a check that read Redis before somebody else had fetched,
+// and comes to ask only after that, finds what was fetched.
+func TestFleetLateReader(t *testing.T) {
+	for name, change := range map[string]func(*stigg.Config){
+		"in this process":           func(*stigg.Config) {},
+		"in this process, no fleet": func(c *stigg.Config) { c.Redis.DisableDistributedFetch = true },
+		"in another process":        nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, api := redistest.Start(t), acmeAPI(t)
+			missed, proceed := make(chan struct{}), make(chan struct{})
+			var first atomic.Bool
+			late := fleetClient(t, api, server, func(c *stigg.Config) {
+				c.Observer = func(e stigg.Event) {
+					if e.Type == stigg.EventCacheMiss && first.CompareAndSwap(false, true) {
+						close(missed)
+						<-proceed
+					}
+				}
+				if change != nil {
+					change(c)
+				}
+			})
+			quick := late
+			if change == nil {
+				quick = fleetClient(t, api, server)
+			}
+			wait := check(1, late, "acme", "on")
+			<-missed
+			requireGranted(t, check(1, quick, "acme", "on")(), stigg.SourceEdge)
+			eventually(t, func() bool {
+				return quick.Stats().Writes == 1 && server.Client().Exists(background(), fleetLock("acme")).Val() == 0
+			}, "the quick one is done")
+			time.Sleep(20 * time.Millisecond) // its flight as well
+			close(proceed)
+			requireGranted(t, wait(), stigg.SourceRedis)
+			require.Equal(t, 1, api.Count(isFetch))
+		})
+	}
+}
+
+// TestFleetGlobalCustomer: what the global customer's refetch changes is no
+// reason to fetch the resource again that it accompanies, whichever of the two
+// is over first; but it is no fetch of the resource either.
+func TestFleetGlobalCustomer(t *testing.T) {
+	isCustomer := func(r stiggtest.Request) bool { return isFetch(r) && r.ResourceID == "" }
+	isSite := func(r stiggtest.Request) bool { return r.ResourceID == "site" }
+	// changed makes the customer newer than its resource, which changes too.
+	changed := func(api *stiggtest.Server, seats float64) {
+		api.SetResourceEntitlements("acme", "site", stiggtest.Numeric("seats", seats))
+		api.SetEntitlements("acme", stiggtest.Numeric("seats", seats))
+	}
+	query := stigg.NumericQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "seats"}
+	begin := func(t *testing.T, observe func(stigg.Event)) (*stiggtest.Server, *redistest.Server, *stigg.Client, func() stigg.NumericEntitlement) {
+		server, api := redistest.Start(t), stiggtest.New(t)
+		changed(api, 5)
+		client := fleetClient(t, api, server, func(c *stigg.Config) { c.Observer = observe })
+		return api, server, client, func() stigg.NumericEntitlement {
+			answer, err := client.GetNumericEntitlement(background(), query)
+			require.NoError(t, err)
+			return answer
+		}
+	}
+	// requireSettled wants answers from Redis, and no further request.
+	requireSettled := func(t *testing.T, api *stiggtest.Server, seats func() stigg.NumericEntitlement, value float64) {
+		t.Helper()
+		eventually(t, func() bool { return seats().Source == stigg.SourceRedis }, "the resource is written")
+		for range 20 {
+			answer := seats()
+			require.Equal(t, stigg.SourceRedis, answer.Source)
+			require.Equal(t, value, answer.Value)
+			time.Sleep(2 * time.Millisecond)
+		}
+		require.Equal(t, 1, api.Count(isSite))
+		require.Equal(t, 1, api.Count(isCustomer))
+	}
+	t.Run("written, but not over", func(t *testing.T) {
+		written, proceed := make(chan struct{}), make(chan struct{})
+		goOn := sync.OnceFunc(func() { close(proceed) })
+		defer goOn()
+		api, _, _, seats := begin(t, func(e stigg.Event) {
+			if e.Type == stigg.EventWritten && e.ResourceID == "" {
+				close(written)
+				<-proceed
+			}
+		})
+		require.Equal(t, stigg.SourceEdge, seats().Source)
+		<-written
+		requireSettled(t, api, seats, 5)
+		goOn()
+		requireSettled(t, api, seats, 5)
+	})
+	t.Run("over first", func(t *testing.T) {
+		over := make(chan struct{})
+		api, _, _, seats := begin(t, func(e stigg.Event) {
+			if e.Type == stigg.EventWritten && e.ResourceID == "" {
+				time.AfterFunc(50*time.Millisecond, func() { close(over) })
+			}
+		})
+		api.Fault(stiggtest.Hold(over).On(isSite))
+		require.Equal(t, stigg.SourceEdge, seats().Source)
+		requireSettled(t, api, seats, 5)
+	})
+	t.Run("a later change", func(t *testing.T) {
+		api, server, _, seats := begin(t, nil)
+		seats()
+		requireSettled(t, api, seats, 5)
+		changed(api, 6)
+		fill(t, api, server, "acme") // as the daemon does
+		require.Equal(t, 6.0, seats().Value)
+		requireSettled(t, api, seats, 6)
+	})
+	t.Run("a later change, and the resource cannot be fetched", func(t *testing.T) {
+		api, server, client, seats := begin(t, nil)
+		seats()
+		requireSettled(t, api, seats, 5)
+		changed(api, 6)
+		fill(t, api, server, "acme")
+		remove := api.Fault(stiggtest.Status(404).On(isSite))
+		answer, err := client.GetNumericEntitlement(background(), query)
+		require.ErrorIs(t, err, stigg.ErrNotFound)
+		require.True(t, answer.Stale)
+		remove()
+		time.Sleep(1100 * time.Millisecond)
+		answer, err = client.GetNumericEntitlement(background(), query)
+		require.NoError(t, err)
+		require.Equal(t, 6.0, answer.Value, "the customer's fetch did not settle it")
+	})
+}
+
+// TestFleetAnswerNotYetWritten: between an answer and its arrival in Redis
+// nobody is given again what it replaces.
+func TestFleetAnswerNotYetWritten(t *testing.T) {
+	for name, before := range map[string]stiggtest.Entitlement{
+		"ended": stiggtest.Numeric("seats", 5).ValidUntil(time.Now().Add(-time.Minute)),
+		"older": stiggtest.Numeric("seats", 5),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, api := redistest.Start(t), stiggtest.New(t)
+			client := server.Client()
+			checking := fleetClient(t, api, server)
+			seats := func() float64 {
+				answer, err := checking.GetNumericEntitlement(background(), stigg.NumericQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "seats"})
+				require.NoError(t, err)
+				require.False(t, answer.Stale)
+				return answer.Value
+			}
+			api.SetEntitlements("acme", stiggtest.Numeric("seats", 1))
+			api.SetResourceEntitlements("acme", "site", before)
+			require.NoError(t, checking.ReloadEntitlements(background(), "acme", ""))
+			require.NoError(t, fleetClient(t, api, server).ReloadEntitlements(background(), "acme", "site"))
+
+			api.SetResourceEntitlements("acme", "site", stiggtest.Numeric("seats", 6))
+			if name == "older" {
+				api.SetEntitlements("acme", stiggtest.Numeric("seats", 2))
+				require.NoError(t, checking.ReloadEntitlements(background(), "acme", ""))
+			}
+			lock := prefix + "-acme:site" // another writer is at work
+			require.NoError(t, client.Set(background(), lock, foreignToken, time.Minute).Err())
+			for range 20 {
+				require.Equal(t, 6.0, seats())
+				time.Sleep(2 * time.Millisecond)
+			}
+			require.NoError(t, client.Del(background(), lock).Err())
+			eventually(t, func() bool {
+				return checking.Stats().WriteFailures == 0 && client.Exists(background(), fleetLock("acme:site")).Val() == 0
+			}, "written")
+			for range 20 {
+				require.Equal(t, 6.0, seats())
+			}
+			require.Equal(t, 1, api.Count(stiggtest.Edge, stiggtest.Resource("acme", "site")))
+		})
+	}
+}
