@@ -228,6 +228,11 @@ func (c *Client) Close() error {
 		if c.health != nil {
 			c.health.Close()
 		}
+		if c.store != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), c.config.Redis.Timeout)
+			c.store.Drain(ctx)
+			cancel()
+		}
 		if c.ownsRedis {
 			err = c.redis.Close()
 		}

@@ -166,6 +166,25 @@ func (b *batcher) take() []*batchRead {
 	return reads
 }
 
+// drain waits until no read is under way, as long as ctx allows.
+func (b *batcher) drain(ctx context.Context) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		b.mu.Lock()
+		idle := b.readers == 0
+		b.mu.Unlock()
+		if idle {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // firstError is the first error of a reading. A key of another type has no
 // length, and is no failure of Redis.
 func firstError(length, values error) error {

@@ -1,8 +1,10 @@
 package cache
 
 import (
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -27,19 +29,25 @@ type Memory struct {
 	max int
 	ttl time.Duration // ceiling of an entry's age; 0: none
 
+	awaited atomic.Bool // it is the Tracker's turn
+
 	mu        sync.Mutex
 	lru       *simplelru.LRU[entryKey, *slot]
 	customers map[string]map[string]*group // by customer id and resource id
 	tracked   bool                         // changes are heard of
 	epoch     uint64                       // grows when changes may have been missed
 	losses    []loss                       // the last ones, oldest first
-	listen    func()                       // has the Tracker look for changes
+	listen    func()                       // has the Tracker hear what has arrived
 	listened  time.Time                    // when it was last called
+	gets      int                          // since then
 }
 
-// listenEvery is how long what is known may be relied on without having the
-// Tracker look for changes.
-const listenEvery = 2 * time.Millisecond
+// Where checks come as thick as listenGets in listenEvery, the Tracker is made
+// to hear what has arrived every so often.
+const (
+	listenEvery = 5 * time.Millisecond
+	listenGets  = 64
+)
 
 // entryKey names an entry. The entry that lists what a customer or resource has
 // is kept under the empty Ref.
@@ -175,16 +183,24 @@ func (m *Memory) list(k Key, good func(*slot) bool) (list *Entry, entries []*Ent
 	return list, entries
 }
 
-// lockToGet locks. Now and then it has the Tracker look for changes first:
-// many goroutines that do nothing but check share the processors among
-// themselves, and it would be the Tracker's turn after a tenth of a second and
-// more.
+// lockToGet locks. Goroutines that do little but check share the processors
+// among themselves, 10 ms each; that there is something to hear would not be
+// noticed before, and heard after all of them. So now and then one of them has
+// the Tracker hear it, and all let it run first.
 func (m *Memory) lockToGet(now time.Time) {
+	if m.awaited.Load() {
+		runtime.Gosched()
+	}
 	m.mu.Lock()
-	if !m.tracked || now.Sub(m.listened) < listenEvery {
+	m.gets++
+	if now.Sub(m.listened) < listenEvery {
 		return
 	}
-	m.listened = now
+	thick := m.gets >= listenGets
+	m.listened, m.gets = now, 0
+	if !m.tracked || !thick {
+		return
+	}
 	listen := m.listen
 	m.mu.Unlock()
 	listen()
@@ -305,7 +321,9 @@ func (m *Memory) evicted(k entryKey, _ *slot) {
 // environment prefix and "c_".
 func (m *Memory) Changed(key string, now time.Time) {
 	c := splitKey(key)
+	m.awaited.Store(true)
 	m.mu.Lock()
+	m.awaited.Store(false)
 	defer m.mu.Unlock()
 	resources := m.customers[c.key.CustomerID]
 	if g, ok := resources[c.key.ResourceID]; ok {
@@ -383,8 +401,8 @@ func (m *Memory) doubt(k entryKey, now time.Time) {
 }
 
 // Tracked says that from now on every change is heard of. What was kept before
-// is not trusted. listen is called now and then by those who use the memory: it
-// has changes heard of that have arrived already.
+// is not trusted. listen, which is called now and then by those who use the
+// memory, has what has arrived heard.
 func (m *Memory) Tracked(listen func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -399,6 +417,7 @@ func (m *Memory) Untracked(heard time.Time) {
 	defer m.mu.Unlock()
 	m.lose(heard)
 	m.tracked = false
+	m.awaited.Store(false)
 }
 
 // Doubt says that changes may have been missed just now: nothing that was kept

@@ -66,6 +66,14 @@ func NewStore(o Options) *Store {
 	return s
 }
 
+// Drain waits until no read is under way, as long as ctx allows: a connection
+// that is closed under a read makes go-redis complain.
+func (s *Store) Drain(ctx context.Context) {
+	if s.batch != nil {
+		s.batch.drain(ctx)
+	}
+}
+
 // ErrNoAnswer says that Redis did not answer within Options.Timeout.
 var ErrNoAnswer = errors.New("redis did not answer in time")
 

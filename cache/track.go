@@ -189,9 +189,11 @@ func (h *hearing) Read(p []byte) (int, error) {
 // ready while all processors are busy.
 func (h *hearing) now() {
 	h.memory.awaited.Store(true)
-	if h.conn.SetReadDeadline(time.Unix(1, 0)) == nil {
-		runtime.Gosched()
+	if h.conn.SetReadDeadline(time.Unix(1, 0)) != nil {
+		h.memory.awaited.Store(false) // it is closed
+		return
 	}
+	runtime.Gosched()
 }
 
 // turnOn logs in and asks to be told of changes.

@@ -5,8 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 
@@ -107,11 +110,11 @@ func (s *Store) UpdateUsages(ctx context.Context, k Key, updates []UsageUpdate) 
 		if u.At.IsZero() {
 			return WriteResult{ValueTime: NoTimestamp}, errUndated
 		}
-		value, err := json.Marshal(usageValue(u.Usage))
+		value, err := encodeUsage(u.Usage)
 		if err != nil {
 			return WriteResult{ValueTime: NoTimestamp}, err
 		}
-		p := pair{key: UsageKey(s.prefix, k, u.Ref), value: string(value), at: stamp(u.At)}
+		p := pair{key: UsageKey(s.prefix, k, u.Ref), value: value, at: stamp(u.At)}
 		if i, twice := index[u.Ref]; twice {
 			if pairs[i].at <= p.at {
 				pairs[i] = p
@@ -350,114 +353,56 @@ func (p Policy) String() string {
 	return "UPSERT"
 }
 
-// The wire form of the values, in the field order of the programs that share
-// the cache.
-type (
-	entryValue struct {
-		Calculated any              `json:"calculatedEntitlement"`
-		UsageData  *usageDataObject `json:"usageData,omitempty"`
-	}
-	featureValue struct {
-		Type                     string          `json:"type"`
-		Feature                  featureObject   `json:"feature"`
-		UsageLimit               *float64        `json:"usageLimit"`
-		HasUnlimitedUsage        bool            `json:"hasUnlimitedUsage"`
-		HasSoftLimit             bool            `json:"hasSoftLimit"`
-		AccessDeniedReason       string          `json:"accessDeniedReason,omitempty"`
-		EnumValues               []string        `json:"enumValues"`
-		ValidUntil               *int64          `json:"validUntil,omitempty"`
-		CreditRate               *rateObject     `json:"creditRate,omitempty"`
-		UsagePeriodAnchor        *int64          `json:"usagePeriodAnchor,omitempty"`
-		ResetPeriod              string          `json:"resetPeriod,omitempty"`
-		ResetPeriodConfiguration json.RawMessage `json:"resetPeriodConfiguration,omitempty"`
-	}
-	creditValue struct {
-		Type               string          `json:"type"`
-		Currency           json.RawMessage `json:"currency"`
-		UsageLimit         *float64        `json:"usageLimit"`
-		HasSoftLimit       bool            `json:"hasSoftLimit"`
-		AccessDeniedReason string          `json:"accessDeniedReason,omitempty"`
-		ValidUntil         *int64          `json:"validUntil,omitempty"`
-	}
-	featureObject struct {
-		ID                 string          `json:"id"`
-		DisplayName        string          `json:"displayName"`
-		Description        string          `json:"description,omitempty"`
-		FeatureType        string          `json:"featureType"`
-		MeterType          string          `json:"meterType,omitempty"`
-		Units              string          `json:"units"`
-		UnitsPlural        string          `json:"unitsPlural"`
-		UnitTransformation json.RawMessage `json:"unitTransformation,omitempty"`
-	}
-	currencyObject struct {
-		ID           string         `json:"currencyId"`
-		DisplayName  string         `json:"displayName"`
-		Description  *string        `json:"description"`
-		UnitSingular *string        `json:"unitSingular"`
-		UnitPlural   *string        `json:"unitPlural"`
-		Metadata     map[string]any `json:"additionalMetaData"`
-	}
-	rateObject struct {
-		Amount     float64 `json:"amount"`
-		CurrencyID string  `json:"currencyId"`
-	}
-	usageObject struct {
-		CurrentUsage     float64 `json:"currentUsage"`
-		UsagePeriodStart *int64  `json:"usagePeriodStart"`
-		UsagePeriodEnd   *int64  `json:"usagePeriodEnd"`
-	}
-	usageDataObject struct {
-		usageObject
-		UsageUpdatedAt *int64 `json:"usageUpdatedAt"`
-	}
-	metadataObject struct {
-		AccessDeniedReason *string `json:"accessDeniedReason"`
-	}
-)
-
 // encodeState gives the keys of a state, the customer value first.
 func encodeState(prefix string, k Key, state entitlements.State, fetchBegan time.Time) ([]pair, error) {
 	at := stateTime(state, fetchBegan)
 	value := ValueKey(prefix, k)
 	pairs := []pair{{key: value, at: at}, {key: MetadataKey(prefix, k), at: at}}
 
-	var object bytes.Buffer
-	encoder := json.NewEncoder(&object)
-	encoder.SetEscapeHTML(false) // no other writer escapes for HTML
-	object.WriteByte('{')
-	written := make(map[Ref]bool, len(state.Records))
-	names := make(map[string]bool, len(state.Records))
+	const entrySize = 640 // more than most need
+	e := encoder{b: make([]byte, 0, 64+entrySize*len(state.Records))}
+	names := make(map[string]Ref, len(state.Records))
+	e.raw("{")
 	for i := range state.Records {
 		r := &state.Records[i]
 		ref := RefOf(&r.Definition)
-		if written[ref] {
+		name, again := entryName(ref, names)
+		if again {
 			continue // the first counts, for readers too
 		}
-		written[ref] = true
-		if object.Len() > 1 {
-			object.WriteByte(',')
+		if len(e.b) > 1 {
+			e.raw(",")
 		}
-		if err := appendEntry(&object, encoder, entryName(ref, names), r); err != nil {
-			return nil, err
-		}
+		e.text(name)
+		e.raw(":")
+		e.entry(r)
 		if !r.HasUsage || !r.Definition.UsageTrackable() {
 			continue
 		}
-		usage, err := json.Marshal(usageValue(r.Usage))
+		usage, err := encodeUsage(r.Usage)
 		if err != nil {
 			return nil, err
 		}
-		pairs = append(pairs, pair{key: UsageKey(prefix, k, ref), value: string(usage), at: usageTime(r, at)})
+		pairs = append(pairs, pair{key: UsageKey(prefix, k, ref), value: usage, at: usageTime(r, at)})
 	}
-	object.WriteByte('}')
-	pairs[0].value = object.String()
+	e.raw("}")
+	pairs[0].value = string(e.b)
 
-	metadata, err := json.Marshal(metadataObject{AccessDeniedReason: optional(string(state.AccessDeniedReason))})
-	if err != nil {
-		return nil, err
-	}
-	pairs[1].value = string(metadata)
-	return pairs, nil
+	e.b = e.b[:0]
+	e.raw(`{"accessDeniedReason":`)
+	e.textOrNull(string(state.AccessDeniedReason))
+	e.raw("}")
+	pairs[1].value = string(e.b)
+	return pairs, e.err
+}
+
+// encodeUsage gives the value of a usage key.
+func encodeUsage(u entitlements.Usage) (string, error) {
+	e := encoder{b: make([]byte, 0, 128)}
+	e.raw("{")
+	e.usage(u)
+	e.raw("}")
+	return string(e.b), e.err
 }
 
 // RefOf names the entitlement that d defines.
@@ -469,79 +414,253 @@ func RefOf(d *entitlements.Definition) Ref {
 }
 
 // entryName names an entry: a feature's by the bare id, as older readers
-// expect, a credit's so that it cannot hide a feature of the same name.
-func entryName(ref Ref, taken map[string]bool) string {
-	name := ref.ID
+// expect, a credit's so that it cannot hide a feature of the same name. It
+// reports true if the names, to which it adds, have the entry already.
+func entryName(ref Ref, names map[string]Ref) (name string, again bool) {
+	name = ref.ID
 	if ref.IsCredit {
 		name = "credit_" + name
 	}
-	for taken[name] {
+	for {
+		holder, taken := names[name]
+		if !taken {
+			names[name] = ref
+			return name, false
+		}
+		if holder == ref {
+			return name, true
+		}
 		name += "_"
 	}
-	taken[name] = true
-	return name
 }
 
-func appendEntry(b *bytes.Buffer, encoder *json.Encoder, name string, r *entitlements.Record) error {
-	d := &r.Definition
-	var v entryValue
-	if d.IsCredit {
-		currency := d.RawCurrency
-		if currency == nil {
-			var err error
-			if currency, err = json.Marshal(currencyOf(d.Currency)); err != nil {
-				return err
-			}
-		}
-		v.Calculated = creditValue{
-			Type: "CREDIT", Currency: currency, UsageLimit: d.UsageLimit, HasSoftLimit: d.HasSoftLimit,
-			AccessDeniedReason: string(d.AccessDeniedReason), ValidUntil: millis(d.ValidUntil),
-		}
+// encoder writes JSON as encoding/json does, without its reflection and without
+// escapes for HTML, which no other writer of the cache makes. The values are
+// in the form, and the field order, of the programs that share the cache.
+type encoder struct {
+	b   []byte
+	err error // the first
+}
+
+// entry writes an entitlement as an entry of the customer value.
+func (e *encoder) entry(r *entitlements.Record) {
+	e.raw(`{"calculatedEntitlement":`)
+	if r.Definition.IsCredit {
+		e.credit(&r.Definition)
 	} else {
-		f := featureValue{
-			Type: "FEATURE",
-			Feature: featureObject{
-				ID: d.Feature.ID, DisplayName: d.Feature.DisplayName, Description: d.Feature.Description,
-				FeatureType: string(d.Feature.Type), MeterType: string(d.Feature.MeterType),
-				Units: d.Feature.Units, UnitsPlural: d.Feature.UnitsPlural, UnitTransformation: d.RawUnitTransformation,
-			},
-			UsageLimit: d.UsageLimit, HasUnlimitedUsage: d.HasUnlimitedUsage, HasSoftLimit: d.HasSoftLimit,
-			AccessDeniedReason: string(d.AccessDeniedReason), EnumValues: d.EnumValues, ValidUntil: millis(d.ValidUntil),
-			UsagePeriodAnchor: millis(d.UsagePeriodAnchor), ResetPeriod: string(d.ResetPeriod),
-			ResetPeriodConfiguration: d.RawResetPeriodConfiguration,
-		}
-		if f.EnumValues == nil {
-			f.EnumValues = []string{}
-		}
-		if d.CreditRate != nil {
-			f.CreditRate = &rateObject{Amount: d.CreditRate.Amount, CurrencyID: d.CreditRate.CurrencyID}
-		}
-		v.Calculated = f
+		e.feature(&r.Definition)
 	}
 	if r.HasUsage {
-		v.UsageData = &usageDataObject{usageObject: usageValue(r.Usage), UsageUpdatedAt: millis(r.Usage.UpdatedAt)}
+		e.raw(`,"usageData":{`)
+		e.usage(r.Usage)
+		e.raw(`,"usageUpdatedAt":`)
+		e.timeOrNull(r.Usage.UpdatedAt)
+		e.raw("}")
 	}
-	if err := encoder.Encode(name); err != nil {
-		return err
+	e.raw("}")
+}
+
+func (e *encoder) feature(d *entitlements.Definition) {
+	f := &d.Feature
+	e.raw(`{"type":"FEATURE","feature":{"id":`)
+	e.text(f.ID)
+	e.raw(`,"displayName":`)
+	e.text(f.DisplayName)
+	e.optionalText(`,"description":`, f.Description)
+	e.raw(`,"featureType":`)
+	e.text(string(f.Type))
+	e.optionalText(`,"meterType":`, string(f.MeterType))
+	e.raw(`,"units":`)
+	e.text(f.Units)
+	e.raw(`,"unitsPlural":`)
+	e.text(f.UnitsPlural)
+	e.optionalJSON(`,"unitTransformation":`, d.RawUnitTransformation)
+	e.raw(`},"usageLimit":`)
+	e.numberOrNull(d.UsageLimit)
+	e.raw(`,"hasUnlimitedUsage":`)
+	e.boolean(d.HasUnlimitedUsage)
+	e.raw(`,"hasSoftLimit":`)
+	e.boolean(d.HasSoftLimit)
+	e.optionalText(`,"accessDeniedReason":`, string(d.AccessDeniedReason))
+	e.raw(`,"enumValues":[`)
+	for i, value := range d.EnumValues {
+		if i > 0 {
+			e.raw(",")
+		}
+		e.text(value)
 	}
-	b.Truncate(b.Len() - 1) // the newline that ends each value
-	b.WriteByte(':')
+	e.raw("]")
+	e.optionalTime(`,"validUntil":`, d.ValidUntil)
+	if d.CreditRate != nil {
+		e.raw(`,"creditRate":{"amount":`)
+		e.number(d.CreditRate.Amount)
+		e.raw(`,"currencyId":`)
+		e.text(d.CreditRate.CurrencyID)
+		e.raw("}")
+	}
+	e.optionalTime(`,"usagePeriodAnchor":`, d.UsagePeriodAnchor)
+	e.optionalText(`,"resetPeriod":`, string(d.ResetPeriod))
+	e.optionalJSON(`,"resetPeriodConfiguration":`, d.RawResetPeriodConfiguration)
+	e.raw("}")
+}
+
+func (e *encoder) credit(d *entitlements.Definition) {
+	e.raw(`{"type":"CREDIT","currency":`)
+	if d.RawCurrency != nil {
+		e.json(d.RawCurrency)
+	} else {
+		e.currency(&d.Currency)
+	}
+	e.raw(`,"usageLimit":`)
+	e.numberOrNull(d.UsageLimit)
+	e.raw(`,"hasSoftLimit":`)
+	e.boolean(d.HasSoftLimit)
+	e.optionalText(`,"accessDeniedReason":`, string(d.AccessDeniedReason))
+	e.optionalTime(`,"validUntil":`, d.ValidUntil)
+	e.raw("}")
+}
+
+func (e *encoder) currency(c *credits.Currency) {
+	e.raw(`{"currencyId":`)
+	e.text(c.ID)
+	e.raw(`,"displayName":`)
+	e.text(c.DisplayName)
+	e.raw(`,"description":`)
+	e.textOrNull(c.Description)
+	e.raw(`,"unitSingular":`)
+	e.textOrNull(c.UnitSingular)
+	e.raw(`,"unitPlural":`)
+	e.textOrNull(c.UnitPlural)
+	e.raw(`,"additionalMetaData":`)
+	if c.Metadata == nil {
+		e.raw("null")
+	} else {
+		e.any(c.Metadata)
+	}
+	e.raw("}")
+}
+
+// usage writes the fields of a usage, without the braces around them.
+func (e *encoder) usage(u entitlements.Usage) {
+	e.raw(`"currentUsage":`)
+	e.number(u.Current)
+	e.raw(`,"usagePeriodStart":`)
+	e.timeOrNull(u.PeriodStart)
+	e.raw(`,"usagePeriodEnd":`)
+	e.timeOrNull(u.PeriodEnd)
+}
+
+// raw writes a piece of JSON as it is.
+func (e *encoder) raw(s string) { e.b = append(e.b, s...) }
+
+// any writes a value of any type.
+func (e *encoder) any(v any) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
-		return err
+		e.fail(err)
+		return
 	}
-	b.Truncate(b.Len() - 1)
-	return nil
+	e.b = append(e.b, bytes.TrimSuffix(b.Bytes(), []byte{'\n'})...)
 }
 
-func currencyOf(c credits.Currency) currencyObject {
-	return currencyObject{
-		ID: c.ID, DisplayName: c.DisplayName, Description: optional(c.Description),
-		UnitSingular: optional(c.UnitSingular), UnitPlural: optional(c.UnitPlural), Metadata: c.Metadata,
+func (e *encoder) fail(err error) {
+	if e.err == nil {
+		e.err = err
 	}
 }
 
-func usageValue(u entitlements.Usage) usageObject {
-	return usageObject{CurrentUsage: u.Current, UsagePeriodStart: millis(u.PeriodStart), UsagePeriodEnd: millis(u.PeriodEnd)}
+func (e *encoder) text(s string) {
+	if !needsNoEscape(s) {
+		e.any(s)
+		return
+	}
+	e.b = append(e.b, '"')
+	e.b = append(e.b, s...)
+	e.b = append(e.b, '"')
+}
+
+// needsNoEscape reports whether a text stands in JSON as it is; false also for
+// a few that do.
+func needsNoEscape(s string) bool {
+	ascii := true
+	for i := range len(s) {
+		c := s[i]
+		if c < ' ' || c == '"' || c == '\\' {
+			return false
+		}
+		ascii = ascii && c < utf8.RuneSelf
+	}
+	// The separators of lines and paragraphs, U+2028 and U+2029, are escaped.
+	return ascii || utf8.ValidString(s) && !strings.Contains(s, "\u2028") && !strings.Contains(s, "\u2029")
+}
+
+func (e *encoder) textOrNull(s string) {
+	if s == "" {
+		e.raw("null")
+		return
+	}
+	e.text(s)
+}
+
+func (e *encoder) optionalText(name, s string) {
+	if s != "" {
+		e.raw(name)
+		e.text(s)
+	}
+}
+
+// number writes a number, in the shortest form that reads back as the same.
+func (e *encoder) number(n float64) {
+	if abs := math.Abs(n); abs != 0 && !(abs >= 1e-6 && abs < 1e21) {
+		e.any(n) // with an exponent; not a number and infinite are errors
+		return
+	}
+	e.b = strconv.AppendFloat(e.b, n, 'f', -1, 64)
+}
+
+func (e *encoder) numberOrNull(n *float64) {
+	if n == nil {
+		e.raw("null")
+		return
+	}
+	e.number(*n)
+}
+
+func (e *encoder) boolean(b bool) { e.b = strconv.AppendBool(e.b, b) }
+
+// timeOrNull writes epoch milliseconds.
+func (e *encoder) timeOrNull(t time.Time) {
+	if t.IsZero() {
+		e.raw("null")
+		return
+	}
+	e.b = strconv.AppendInt(e.b, t.UnixMilli(), 10)
+}
+
+func (e *encoder) optionalTime(name string, t time.Time) {
+	if !t.IsZero() {
+		e.raw(name)
+		e.timeOrNull(t)
+	}
+}
+
+// json writes JSON from elsewhere.
+func (e *encoder) json(raw json.RawMessage) {
+	b := bytes.NewBuffer(e.b)
+	if err := json.Compact(b, raw); err != nil {
+		e.any(raw) // fails, and says so as encoding/json does
+		return
+	}
+	e.b = b.Bytes()
+}
+
+func (e *encoder) optionalJSON(name string, raw json.RawMessage) {
+	if len(raw) > 0 {
+		e.raw(name)
+		e.json(raw)
+	}
 }
 
 // stateTime is the time of the change that a state reflects: the first that an
@@ -579,18 +698,3 @@ var errUndated = errors.New("the usage has no time")
 // stamp is the timestamp of a change. 0 stands for the far past, which wins over
 // everything, so that no real time may become it.
 func stamp(t time.Time) int64 { return min(max(t.UnixMilli(), 1), maxMillis) }
-
-func millis(t time.Time) *int64 {
-	if t.IsZero() {
-		return nil
-	}
-	ms := t.UnixMilli()
-	return &ms
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
