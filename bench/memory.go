@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"github.com/redis/go-redis/v9"
 	"time"
 
 	stigg "github.com/stiggio/server-sdk-go"
@@ -27,6 +28,34 @@ func revalidating(which func(*customers) []string, keys keysOf) way {
 			size := pipe.StrLen(ctx, keys[0])
 			values := pipe.MGet(ctx, keys[1:]...)
 			if _, err := pipe.Exec(ctx); err != nil {
+				return err
+			}
+			if size.Val() == 0 || values.Val()[0] == nil {
+				return errAbsent
+			}
+			return nil
+		}, nil
+	}}
+}
+
+// revalidatingAutoPipelined sends the same commands together with those of
+// other goroutines.
+func revalidatingAutoPipelined(which func(*customers) []string, keys keysOf) way {
+	return way{name: "go-redis AutoPipeline", open: func(b *bed, c *customers) (read, error) {
+		trips := allTrips(c, which(c), keys)
+		return func(ctx context.Context, i int) error {
+			keys := trips[i%len(trips)][0]
+			args := make([]any, 0, len(keys))
+			args = append(args, "mget")
+			for _, key := range keys[1:] {
+				args = append(args, key)
+			}
+			size, values := redis.NewIntCmd(ctx, "strlen", keys[0]), redis.NewSliceCmd(ctx, args...)
+			sizeSent, valuesSent := b.pipeliner.Submit(ctx, size), b.pipeliner.Submit(ctx, values)
+			if err := sizeSent.Wait(); err != nil {
+				return err
+			}
+			if err := valuesSent.Wait(); err != nil {
 				return err
 			}
 			if size.Val() == 0 || values.Val()[0] == nil {

@@ -79,7 +79,7 @@ func table() []group {
 			about: "A metered check with `LRUConfig.Revalidate`: all but the value is read, and its length, " +
 				"to see whether what is remembered still holds.",
 			floor: revalidating(few, meteredKeys),
-			ways:  []way{sdkRevalidating(few, askMetered)},
+			ways:  []way{sdkRevalidating(few, askMetered), revalidatingAutoPipelined(few, meteredKeys)},
 		}, {
 			name: "metered check, in memory",
 			about: "A metered check with `LRUConfig`: nothing is sent, because Redis tells of changes. " +

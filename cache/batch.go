@@ -23,7 +23,8 @@ type batcher struct {
 	timeout time.Duration
 
 	mu      sync.Mutex
-	readers int
+	readers int // under way, of those that are not large
+	larges  int // under way, of those that are
 	waiting []*batchRead
 }
 
@@ -32,6 +33,12 @@ const (
 	batchReaders = 4
 	// batchMost is how many callers one command reads for.
 	batchMost = 32
+	// batchLarge is the size of a customer value, in bytes, from which on reads
+	// go out by themselves: a reply of megabytes delays all that wait for it.
+	batchLarge = 32 << 10
+	// inlineTimeout is the longest timeout with which a read may run in the
+	// caller's own goroutine.
+	inlineTimeout = 150 * time.Millisecond
 	// batchTimeout bounds a read for several callers where Options.Timeout
 	// does not.
 	batchTimeout = 5 * time.Second
@@ -49,23 +56,38 @@ type batchRead struct {
 	err    error
 }
 
-// get reads keys for one caller.
-func (b *batcher) get(ctx context.Context, keys []string) ([]any, error) {
-	if ctx.Done() == nil && b.enter() {
-		defer b.next()
-		return b.client.MGet(ctx, keys...).Result()
+// get reads keys for one caller. large says that the reply is.
+func (b *batcher) get(ctx context.Context, keys []string, large bool) ([]any, error) {
+	if b.inline(ctx) {
+		if large {
+			b.count(1)
+			defer b.count(-1)
+			return b.client.MGet(ctx, keys...).Result()
+		}
+		if b.enter() {
+			defer b.next()
+			return b.client.MGet(ctx, keys...).Result()
+		}
 	}
-	_, values, err := b.join(ctx, keys, false)
+	_, values, err := b.join(ctx, keys, false, large)
 	return values, err
 }
 
 // sizeAndGet reads the length of the first key and the values of the others.
 func (b *batcher) sizeAndGet(ctx context.Context, keys []string) (int, []any, error) {
-	if ctx.Done() == nil && b.enter() {
+	if b.inline(ctx) && b.enter() {
 		defer b.next()
 		return b.sizeAndGetAlone(ctx, keys)
 	}
-	return b.join(ctx, keys, true)
+	return b.join(ctx, keys, true, false)
+}
+
+// inline reports whether a read may run in the caller's own goroutine. go-redis
+// heeds a context's deadline there, but not its cancellation: a caller that
+// cancels waits for the reply, for the timeout at most. Where that is short it
+// is not worth the goroutine.
+func (b *batcher) inline(ctx context.Context) bool {
+	return ctx.Done() == nil || b.timeout > 0 && b.timeout <= inlineTimeout
 }
 
 func (b *batcher) sizeAndGetAlone(ctx context.Context, keys []string) (int, []any, error) {
@@ -87,22 +109,24 @@ func (b *batcher) enter() bool {
 	return true
 }
 
-// join reads in another goroutine, together with others if enough are under
-// way: go-redis heeds a context's deadline, but not its cancellation.
-func (b *batcher) join(ctx context.Context, keys []string, size bool) (int, []any, error) {
+// join reads in another goroutine, together with others if enough are under way.
+func (b *batcher) join(ctx context.Context, keys []string, size, large bool) (int, []any, error) {
 	// The keys may be parts of the caller's stack, which this read can outlive.
 	r := &batchRead{keys: append([]string(nil), keys...), size: size, done: make(chan struct{})}
 	b.mu.Lock()
-	alone := b.readers < batchReaders
-	if alone {
+	alone := large || b.readers < batchReaders
+	switch {
+	case large:
+		b.larges++
+	case alone:
 		b.readers++
-	} else {
+	default:
 		b.waiting = append(b.waiting, r)
 	}
 	b.mu.Unlock()
 	var timeout <-chan time.Time
 	if alone {
-		go b.runAlone(ctx, r)
+		go b.runAlone(ctx, r, large)
 	} else if deadline, ok := ctx.Deadline(); ok {
 		timer := time.NewTimer(time.Until(deadline))
 		defer timer.Stop()
@@ -120,14 +144,25 @@ func (b *batcher) join(ctx context.Context, keys []string, size bool) (int, []an
 
 // runAlone reads for one caller, under its own deadline, and then gives its
 // place to those that wait.
-func (b *batcher) runAlone(ctx context.Context, r *batchRead) {
+func (b *batcher) runAlone(ctx context.Context, r *batchRead, large bool) {
 	if r.size {
 		r.length, r.values, r.err = b.sizeAndGetAlone(ctx, r.keys)
 	} else {
 		r.values, r.err = b.client.MGet(ctx, r.keys...).Result()
 	}
 	close(r.done)
+	if large {
+		b.count(-1)
+		return
+	}
 	b.next()
+}
+
+// count counts the large reads under way.
+func (b *batcher) count(n int) {
+	b.mu.Lock()
+	b.larges += n
+	b.mu.Unlock()
 }
 
 // next gives the place of a read that has ended to those that wait.
@@ -172,7 +207,7 @@ func (b *batcher) drain(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		b.mu.Lock()
-		idle := b.readers == 0
+		idle := b.readers+b.larges == 0
 		b.mu.Unlock()
 		if idle {
 			return

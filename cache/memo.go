@@ -18,6 +18,9 @@ type parsed struct {
 	names []string // of the keys of their usages; nil until asked for
 }
 
+// large reports whether the value, if it is known, is a large one to read.
+func (v *parsed) large() bool { return v != nil && len(v.raw) > batchLarge }
+
 // parse checks and indexes a customer value.
 func parse(raw string, sizeHint int) (*parsed, error) {
 	entries, err := index(raw, make([]entry, 0, sizeHint))

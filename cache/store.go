@@ -109,7 +109,7 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	}
 	var keyArray [maxReadKeys]string
 	keys := names.names(keyArray[:0])
-	values, err := s.get(ctx, keys)
+	values, err := s.get(ctx, keys, known.large())
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	if wallet != rate.CurrencyID {
 		name := UsageKey(s.prefix, k, Ref{IsCredit: true, ID: rate.CurrencyID})
 		walletKeys = []string{name, TimestampKey(name)}
-		if walletValues, err = s.get(ctx, walletKeys); err != nil {
+		if walletValues, err = s.get(ctx, walletKeys, false); err != nil {
 			return err
 		}
 	}
@@ -352,11 +352,12 @@ func (s *Store) readState(ctx context.Context, k Key) (r *StateReading, changed 
 	}
 	var keyArray [maxReadKeys]string
 	keys := names.names(keyArray[:0])
-	values, err := s.get(ctx, keys)
+	known := s.memo.get(k)
+	values, err := s.get(ctx, keys, known.large())
 	if err != nil {
 		return nil, false, err
 	}
-	head, _ := s.readHead(k, s.memo.get(k), keys, values)
+	head, _ := s.readHead(k, known, keys, values)
 	r = &StateReading{Faults: head.faults, Times: head.times, Damaged: head.damaged}
 	if head.value == nil {
 		return r, false, nil
@@ -379,7 +380,7 @@ func (s *Store) readState(ctx context.Context, k Key) (r *StateReading, changed 
 	usageKeys := head.value.usageKeys(ValueKey(s.prefix, k))
 	var usages []any
 	if len(usageKeys) > 0 {
-		if usages, err = s.get(ctx, append(usageKeys[:len(usageKeys):len(usageKeys)], keys[2])); err != nil {
+		if usages, err = s.get(ctx, append(usageKeys[:len(usageKeys):len(usageKeys)], keys[2]), false); err != nil {
 			return nil, false, err
 		}
 		changed = timestampReply(usages[len(usageKeys)]) != head.times.Value
@@ -418,7 +419,7 @@ func (s *Store) ReadTimes(ctx context.Context, k Key) (Times, error) {
 	if k.ResourceID != "" {
 		keys = append(keys, TimestampKey(ValueKey(s.prefix, k.Customer())))
 	}
-	values, err := s.get(ctx, keys)
+	values, err := s.get(ctx, keys, false)
 	t := Times{Value: NoTimestamp, Global: NoTimestamp}
 	if err != nil {
 		return t, err
@@ -431,14 +432,14 @@ func (s *Store) ReadTimes(ctx context.Context, k Key) (Times, error) {
 }
 
 // get reads keys: in one command where one command can, else in one pipeline.
-func (s *Store) get(ctx context.Context, keys []string) ([]any, error) {
+func (s *Store) get(ctx context.Context, keys []string, large bool) ([]any, error) {
 	if s.detach || s.batch == nil && ctx.Done() != nil {
 		// go-redis heeds a context's deadline at best, but not its cancellation.
 		// The keys may be parts of the caller's stack; the command may outlive it.
 		return detached(ctx, append([]string(nil), keys...), s.getNow)
 	}
 	if s.batch != nil {
-		return s.batch.get(ctx, keys)
+		return s.batch.get(ctx, keys, large)
 	}
 	return s.getNow(ctx, keys)
 }

@@ -359,8 +359,9 @@ func encodeState(prefix string, k Key, state entitlements.State, fetchBegan time
 	value := ValueKey(prefix, k)
 	pairs := []pair{{key: value, at: at}, {key: MetadataKey(prefix, k), at: at}}
 
-	const entrySize = 640 // more than most need
-	e := encoder{b: make([]byte, 0, 64+entrySize*len(state.Records))}
+	const entrySize = 440 // enough for most
+	var e encoder
+	e.Grow(entrySize * len(state.Records))
 	names := make(map[string]Ref, len(state.Records))
 	e.raw("{")
 	for i := range state.Records {
@@ -370,7 +371,7 @@ func encodeState(prefix string, k Key, state entitlements.State, fetchBegan time
 		if again {
 			continue // the first counts, for readers too
 		}
-		if len(e.b) > 1 {
+		if e.Len() > 1 {
 			e.raw(",")
 		}
 		e.text(name)
@@ -386,23 +387,24 @@ func encodeState(prefix string, k Key, state entitlements.State, fetchBegan time
 		pairs = append(pairs, pair{key: UsageKey(prefix, k, ref), value: usage, at: usageTime(r, at)})
 	}
 	e.raw("}")
-	pairs[0].value = string(e.b)
+	pairs[0].value = e.String()
 
-	e.b = e.b[:0]
+	e.Reset()
 	e.raw(`{"accessDeniedReason":`)
 	e.textOrNull(string(state.AccessDeniedReason))
 	e.raw("}")
-	pairs[1].value = string(e.b)
+	pairs[1].value = e.String()
 	return pairs, e.err
 }
 
 // encodeUsage gives the value of a usage key.
 func encodeUsage(u entitlements.Usage) (string, error) {
-	e := encoder{b: make([]byte, 0, 128)}
+	var e encoder
+	e.Grow(len(`{"currentUsage":1000000,"usagePeriodStart":1780000000000,"usagePeriodEnd":1780000000000}`))
 	e.raw("{")
 	e.usage(u)
 	e.raw("}")
-	return string(e.b), e.err
+	return e.String(), e.err
 }
 
 // RefOf names the entitlement that d defines.
@@ -438,7 +440,7 @@ func entryName(ref Ref, names map[string]Ref) (name string, again bool) {
 // escapes for HTML, which no other writer of the cache makes. The values are
 // in the form, and the field order, of the programs that share the cache.
 type encoder struct {
-	b   []byte
+	strings.Builder
 	err error // the first
 }
 
@@ -551,7 +553,7 @@ func (e *encoder) usage(u entitlements.Usage) {
 }
 
 // raw writes a piece of JSON as it is.
-func (e *encoder) raw(s string) { e.b = append(e.b, s...) }
+func (e *encoder) raw(s string) { e.WriteString(s) }
 
 // any writes a value of any type.
 func (e *encoder) any(v any) {
@@ -562,7 +564,7 @@ func (e *encoder) any(v any) {
 		e.fail(err)
 		return
 	}
-	e.b = append(e.b, bytes.TrimSuffix(b.Bytes(), []byte{'\n'})...)
+	e.Write(bytes.TrimSuffix(b.Bytes(), []byte{'\n'}))
 }
 
 func (e *encoder) fail(err error) {
@@ -576,9 +578,9 @@ func (e *encoder) text(s string) {
 		e.any(s)
 		return
 	}
-	e.b = append(e.b, '"')
-	e.b = append(e.b, s...)
-	e.b = append(e.b, '"')
+	e.WriteByte('"')
+	e.WriteString(s)
+	e.WriteByte('"')
 }
 
 // needsNoEscape reports whether a text stands in JSON as it is; false also for
@@ -617,7 +619,8 @@ func (e *encoder) number(n float64) {
 		e.any(n) // with an exponent; not a number and infinite are errors
 		return
 	}
-	e.b = strconv.AppendFloat(e.b, n, 'f', -1, 64)
+	var b [32]byte
+	e.Write(strconv.AppendFloat(b[:0], n, 'f', -1, 64))
 }
 
 func (e *encoder) numberOrNull(n *float64) {
@@ -628,7 +631,7 @@ func (e *encoder) numberOrNull(n *float64) {
 	e.number(*n)
 }
 
-func (e *encoder) boolean(b bool) { e.b = strconv.AppendBool(e.b, b) }
+func (e *encoder) boolean(b bool) { e.raw(strconv.FormatBool(b)) }
 
 // timeOrNull writes epoch milliseconds.
 func (e *encoder) timeOrNull(t time.Time) {
@@ -636,7 +639,8 @@ func (e *encoder) timeOrNull(t time.Time) {
 		e.raw("null")
 		return
 	}
-	e.b = strconv.AppendInt(e.b, t.UnixMilli(), 10)
+	var b [20]byte
+	e.Write(strconv.AppendInt(b[:0], t.UnixMilli(), 10))
 }
 
 func (e *encoder) optionalTime(name string, t time.Time) {
@@ -648,12 +652,12 @@ func (e *encoder) optionalTime(name string, t time.Time) {
 
 // json writes JSON from elsewhere.
 func (e *encoder) json(raw json.RawMessage) {
-	b := bytes.NewBuffer(e.b)
-	if err := json.Compact(b, raw); err != nil {
+	var b bytes.Buffer
+	if err := json.Compact(&b, raw); err != nil {
 		e.any(raw) // fails, and says so as encoding/json does
 		return
 	}
-	e.b = b.Bytes()
+	e.Write(b.Bytes())
 }
 
 func (e *encoder) optionalJSON(name string, raw json.RawMessage) {

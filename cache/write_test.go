@@ -180,6 +180,6 @@ func FuzzEntry(f *testing.F) {
 			return
 		}
 		require.NoError(t, got.err)
-		require.Equal(t, string(want), string(got.b))
+		require.Equal(t, string(want), got.String())
 	})
 }
