@@ -335,6 +335,8 @@ func TestTooManyWait(t *testing.T) {
 	for i := range apply.MaxWaiting {
 		f.cached(fmt.Sprint("d", i), t0)
 	}
+	// Those that are not cached make room, and none of it later.
+	require.Eventually(t, func() bool { return f.engine.Waiting() == 0 }, 5*time.Second, time.Millisecond)
 	for i := range apply.MaxWaiting {
 		f.begin(changed(fmt.Sprint("d", i)))
 	}

@@ -7,20 +7,20 @@ import (
 
 	"github.com/stiggio/server-sdk-go/credits"
 	"github.com/stiggio/server-sdk-go/entitlements"
-	"github.com/stiggio/server-sdk-go/internal/apistate"
 )
 
 // listEntry is an entry of the list of an entitlements.updated event.
 type listEntry struct {
-	feature *listFeature
-	balance *listBalance
-	rate    *credits.Rate
+	hasFeature bool
+	feature    listFeature
+	balance    *listBalance
+	rate       *credits.Rate
 
 	usageLimit, currentUsage      *float64
 	unlimited, softLimit          bool
 	anchor, start, end, validTill time.Time
 	resetPeriod, deniedReason     string
-	resetConfiguration            json.RawMessage
+	resetConfiguration            string // as it stands
 	enumValues                    []string
 }
 
@@ -33,180 +33,150 @@ type listBalance struct {
 	granted, remaining                      *float64
 }
 
-// fieldReader reads the fields of an object and keeps the first error. Null
-// reads like a field that is absent.
-type fieldReader struct{ err error }
-
-func (r *fieldReader) object(raw []byte, read func(name, value []byte)) {
-	ok, err := eachField(raw, func(name, value []byte) error {
-		if !isNull(value) {
-			read(name, value)
-		}
-		return r.err
-	})
-	if err == nil && !ok {
-		err = errType
-	}
-	r.keep(err)
-}
-
-func (r *fieldReader) keep(err error) {
-	if r.err == nil {
-		r.err = err
-	}
-}
-
-func (r *fieldReader) text(value []byte) string {
-	s, err := readText(value)
-	r.keep(err)
-	return s
-}
-
-func (r *fieldReader) number(value []byte) *float64 {
-	n, err := readNumber(value)
-	r.keep(err)
-	return n
-}
-
-func (r *fieldReader) boolean(value []byte) bool {
-	b, err := readBool(value)
-	r.keep(err)
-	return b
-}
-
-func (r *fieldReader) time(value []byte) time.Time {
-	t, err := apistate.ParseTime(value)
-	r.keep(err)
-	return t
-}
-
-func (r *fieldReader) texts(value []byte) []string {
-	list, ok := elements(value)
-	if !ok {
-		r.keep(errType)
-	}
-	texts := make([]string, 0, len(list))
-	for _, raw := range list {
-		texts = append(texts, r.text(raw))
-	}
-	return texts
-}
-
-func (r *fieldReader) entry(raw []byte) listEntry {
-	var e listEntry
-	r.object(raw, func(name, value []byte) {
-		switch string(name) {
+// entry reads an entry of the list. Its texts share the memory of what is read.
+func (r *reader) entry(e *listEntry) {
+	for more := r.enter('{', '}'); more; more = r.next('}') {
+		switch r.name() {
 		case "feature":
-			e.feature = r.feature(value)
+			r.feature(e)
 		case "creditBalance":
-			e.balance = r.balance(value)
+			e.balance = r.balance()
 		case "creditRate":
-			e.rate = r.rate(value)
+			e.rate = r.rate()
 		case "usageLimit":
-			e.usageLimit = r.number(value)
+			e.usageLimit = r.number()
 		case "currentUsage":
-			e.currentUsage = r.number(value)
+			e.currentUsage = r.number()
 		case "hasUnlimitedUsage":
-			e.unlimited = r.boolean(value)
+			e.unlimited = r.boolean()
 		case "hasSoftLimit":
-			e.softLimit = r.boolean(value)
+			e.softLimit = r.boolean()
 		case "usagePeriodAnchor":
-			e.anchor = r.time(value)
+			e.anchor = r.time()
 		case "usagePeriodStart":
-			e.start = r.time(value)
+			e.start = r.time()
 		case "usagePeriodEnd":
-			e.end = r.time(value)
+			e.end = r.time()
 		case "validUntil":
-			e.validTill = r.time(value)
+			e.validTill = r.time()
 		case "resetPeriod":
-			e.resetPeriod = r.text(value)
+			e.resetPeriod = r.text()
 		case "accessDeniedReason":
-			e.deniedReason = r.text(value)
+			e.deniedReason = r.text()
 		case "resetPeriodConfiguration":
-			e.resetConfiguration = value
+			e.resetConfiguration = r.raw()
 		case "enumValues":
-			e.enumValues = r.texts(value)
+			e.enumValues = r.texts()
+		default:
+			r.skip()
 		}
-	})
-	return e
+	}
 }
 
-func (r *fieldReader) feature(raw []byte) *listFeature {
-	f := &listFeature{}
-	r.object(raw, func(name, value []byte) {
-		switch string(name) {
+func (r *reader) feature(e *listEntry) {
+	if e.hasFeature = !r.null(); !e.hasFeature {
+		return
+	}
+	f := &e.feature
+	for more := r.enter('{', '}'); more; more = r.next('}') {
+		switch r.name() {
 		case "id":
-			f.id = r.text(value)
+			f.id = r.text()
 		case "name":
-			f.name = r.text(value)
+			f.name = r.text()
 		case "description":
-			f.description = r.text(value)
+			f.description = r.text()
 		case "featureType":
-			f.featureType = r.text(value)
+			f.featureType = r.text()
 		case "meterType":
-			f.meterType = r.text(value)
+			f.meterType = r.text()
 		case "unit":
-			f.unit = r.text(value)
+			f.unit = r.text()
 		case "units":
-			f.units = r.text(value)
+			f.units = r.text()
+		default:
+			r.skip()
 		}
-	})
-	return f
+	}
 }
 
-func (r *fieldReader) balance(raw []byte) *listBalance {
+func (r *reader) balance() *listBalance {
+	if r.null() {
+		return nil
+	}
 	b := &listBalance{}
-	r.object(raw, func(name, value []byte) {
-		switch string(name) {
+	for more := r.enter('{', '}'); more; more = r.next('}') {
+		switch r.name() {
 		case "totalGranted":
-			b.granted = r.number(value)
+			b.granted = r.number()
 		case "remainingBalance":
-			b.remaining = r.number(value)
+			b.remaining = r.number()
 		case "creditCurrency":
-			r.currency(value, b)
+			r.currency(b)
+		default:
+			r.skip()
 		}
-	})
+	}
 	return b
 }
 
-func (r *fieldReader) currency(raw []byte, b *listBalance) {
-	r.object(raw, func(name, value []byte) {
-		switch string(name) {
+func (r *reader) currency(b *listBalance) {
+	if r.null() {
+		return
+	}
+	for more := r.enter('{', '}'); more; more = r.next('}') {
+		switch r.name() {
 		case "id":
-			b.id = r.text(value)
+			b.id = r.text()
 		case "name":
-			b.name = r.text(value)
+			b.name = r.text()
 		case "description":
-			b.description = r.text(value)
+			b.description = r.text()
 		case "unitLabel":
-			r.object(value, func(name, value []byte) {
-				switch string(name) {
-				case "singular":
-					b.singular = r.text(value)
-				case "plural":
-					b.plural = r.text(value)
-				}
-			})
+			r.unitLabel(b)
+		default:
+			r.skip()
 		}
-	})
+	}
 }
 
-func (r *fieldReader) rate(raw []byte) *credits.Rate {
-	rate := &credits.Rate{}
-	amount := false
-	r.object(raw, func(name, value []byte) {
-		switch string(name) {
-		case "amount":
-			if n := r.number(value); n != nil {
-				rate.Amount, amount = *n, true
-			}
-		case "currencyId":
-			rate.CurrencyID = r.text(value)
-		}
-	})
-	if !amount || rate.CurrencyID == "" {
-		r.keep(errType)
+func (r *reader) unitLabel(b *listBalance) {
+	if r.null() {
+		return
 	}
+	for more := r.enter('{', '}'); more; more = r.next('}') {
+		switch r.name() {
+		case "singular":
+			b.singular = r.text()
+		case "plural":
+			b.plural = r.text()
+		default:
+			r.skip()
+		}
+	}
+}
+
+func (r *reader) rate() *credits.Rate {
+	if r.null() {
+		return nil
+	}
+	rate := &credits.Rate{}
+	var amount *float64
+	for more := r.enter('{', '}'); more; more = r.next('}') {
+		switch r.name() {
+		case "amount":
+			amount = r.number()
+		case "currencyId":
+			rate.CurrencyID = r.text()
+		default:
+			r.skip()
+		}
+	}
+	if amount == nil || rate.CurrencyID == "" {
+		r.fail()
+		return nil
+	}
+	rate.Amount = *amount
 	return rate
 }
 
@@ -221,30 +191,30 @@ func (m Message) listEvent(fields object) (Message, bool, error) {
 		m.Time = at
 	}
 	m.Action = Refetch
-	entries, ok := elements(fields["entitlements"])
-	if fields.has("entitlements") && !ok {
-		return Message{}, false, malformed("entitlements", "not a list")
-	}
-	if len(entries) == 0 {
-		// An empty list does not say why it is empty.
+	if !fields.has("entitlements") {
 		return m, true, nil
 	}
-	state := entitlements.State{Records: make([]entitlements.Record, 0, len(entries))}
+	list := reader{s: fields["entitlements"]}
+	if list.peek() != '[' {
+		return Message{}, false, malformed("entitlements", "not a list")
+	}
+	const entrySize = 480 // about what an entry takes up
+	state := entitlements.State{Records: make([]entitlements.Record, 0, len(list.s)/entrySize+1)}
 	all := true
-	for _, raw := range entries {
-		var r fieldReader
-		entry := r.entry(raw)
-		if r.err != nil {
+	for more := list.enter('[', ']'); more; more = list.next(']') {
+		var entry listEntry
+		if list.entry(&entry); list.bad {
 			return Message{}, false, malformed("entitlements", "entry is not as agreed")
 		}
-		record, complete, err := entry.record(m.Time)
+		state.Records = append(state.Records, entitlements.Record{})
+		complete, err := entry.record(&state.Records[len(state.Records)-1], m.Time)
 		if err != nil {
 			return Message{}, false, err
 		}
 		all = all && complete
-		state.Records = append(state.Records, record)
 	}
-	if all && selfContained(state, len(entries)) {
+	// An empty list does not say why it is empty.
+	if all && selfContained(state, len(state.Records)) {
 		m.Action, m.State = Write, state
 	}
 	return m, true, nil
@@ -252,34 +222,28 @@ func (m Message) listEvent(fields object) (Message, bool, error) {
 
 // record makes an entitlement of an entry. It reports false if the entry does
 // not say all that has to be known.
-func (e *listEntry) record(at time.Time) (entitlements.Record, bool, error) {
-	r := entitlements.Record{
-		Definition: entitlements.Definition{
-			UsageLimit:         e.usageLimit,
-			HasUnlimitedUsage:  e.unlimited,
-			HasSoftLimit:       e.softLimit,
-			AccessDeniedReason: entitlements.AccessDeniedReason(e.deniedReason),
-			ValidUntil:         e.validTill,
-			UpdatedAt:          at,
-		},
-		Usage: entitlements.Usage{PeriodEnd: e.end},
-	}
+func (e *listEntry) record(r *entitlements.Record, at time.Time) (bool, error) {
+	d := &r.Definition
+	d.UsageLimit, d.HasUnlimitedUsage, d.HasSoftLimit = e.usageLimit, e.unlimited, e.softLimit
+	d.AccessDeniedReason = entitlements.AccessDeniedReason(e.deniedReason)
+	d.ValidUntil, d.UpdatedAt = e.validTill, at
+	r.Usage.PeriodEnd = e.end
 	switch {
-	case e.feature == nil && e.balance == nil:
-		return r, false, malformed("entitlements", "entry is of nothing")
-	case e.feature == nil:
+	case !e.hasFeature && e.balance == nil:
+		return false, malformed("entitlements", "entry is of nothing")
+	case !e.hasFeature:
 		return e.creditRecord(r)
 	case e.balance != nil && e.rate == nil:
 		// Paid with credits, at a rate that is not told.
-		return r, false, nil
+		return false, nil
 	}
 	return e.featureRecord(r)
 }
 
-func (e *listEntry) featureRecord(r entitlements.Record) (entitlements.Record, bool, error) {
-	f := e.feature
+func (e *listEntry) featureRecord(r *entitlements.Record) (bool, error) {
+	f := &e.feature
 	if f.id == "" || len(f.id) > maxIDLength {
-		return r, false, malformed("entitlements", "feature without an id")
+		return false, malformed("entitlements", "feature without an id")
 	}
 	d := &r.Definition
 	d.Feature = entitlements.Feature{
@@ -298,16 +262,16 @@ func (e *listEntry) featureRecord(r entitlements.Record) (entitlements.Record, b
 	if e.currentUsage != nil && d.UsageTrackable() {
 		r.Usage.Current, r.Usage.PeriodStart, r.HasUsage = *e.currentUsage, e.start, true
 	}
-	return r, true, nil
+	return true, nil
 }
 
-func (e *listEntry) creditRecord(r entitlements.Record) (entitlements.Record, bool, error) {
+func (e *listEntry) creditRecord(r *entitlements.Record) (bool, error) {
 	b := e.balance
 	if b.id == "" || len(b.id) > maxIDLength {
-		return r, false, malformed("entitlements", "balance without a currency")
+		return false, malformed("entitlements", "balance without a currency")
 	}
 	if b.granted == nil || b.remaining == nil {
-		return r, false, nil
+		return false, nil
 	}
 	r.Definition.IsCredit = true
 	r.Definition.Currency = credits.Currency{
@@ -319,7 +283,7 @@ func (e *listEntry) creditRecord(r entitlements.Record) (entitlements.Record, bo
 	r.Definition.UsageLimit = b.granted
 	r.Usage.Current = *b.granted - *b.remaining
 	r.HasUsage = true
-	return r, true, nil
+	return true, nil
 }
 
 // meterType reads a meter type whatever its case.
@@ -332,41 +296,46 @@ func meterType(s string) entitlements.MeterType {
 	return entitlements.MeterType(s)
 }
 
-// resetTypes are the names that the APIs give to the configurations of reset
-// periods, by the field that they have.
-var resetTypes = map[string]string{
-	"monthlyAccordingTo": "MonthlyResetPeriodConfig",
-	"weeklyAccordingTo":  "WeeklyResetPeriodConfig",
-	"yearlyAccordingTo":  "YearlyResetPeriodConfig",
+// resetType is the name that the APIs give to the configuration of reset
+// periods that has a field; empty: no such configuration is known.
+func resetType(field string) string {
+	switch field {
+	case "monthlyAccordingTo":
+		return "MonthlyResetPeriodConfig"
+	case "weeklyAccordingTo":
+		return "WeeklyResetPeriodConfig"
+	case "yearlyAccordingTo":
+		return "YearlyResetPeriodConfig"
+	}
+	return ""
 }
 
 // resetConfiguration gives a configuration the name of its type, which the
 // APIs send and readers of the cache look for.
-func resetConfiguration(raw json.RawMessage) json.RawMessage {
-	o, ok := parseObject(raw)
-	if !ok {
+func resetConfiguration(raw string) json.RawMessage {
+	if isNull(raw) {
 		return nil
 	}
-	if o.has("__typename") {
-		return raw
+	var typeName, fields string
+	r := reader{s: raw}
+	for more := r.enter('{', '}'); more; more = r.next('}') {
+		r.peek()
+		from := r.at
+		name := r.name()
+		null := isNull(r.raw())
+		switch {
+		case r.bad:
+		case name == "__typename" && !null:
+			return json.RawMessage(raw)
+		case name != "__typename":
+			fields += "," + raw[from:r.at]
+			if known := resetType(name); known != "" && !null {
+				typeName = known
+			}
+		}
 	}
-	delete(o, "__typename")
-	for field, name := range resetTypes {
-		if !o.has(field) {
-			continue
-		}
-		named, err := json.Marshal(struct {
-			Typename string `json:"__typename"`
-		}{name})
-		if err != nil {
-			return nil
-		}
-		// {"__typename":"…"} and {"field":…} become one object.
-		rest, err := json.Marshal(o)
-		if err != nil {
-			return nil
-		}
-		return append(append(named[:len(named)-1], ','), rest[1:]...)
+	if !r.end() || typeName == "" {
+		return nil
 	}
-	return nil
+	return json.RawMessage(`{"__typename":"` + typeName + `"` + fields + "}")
 }

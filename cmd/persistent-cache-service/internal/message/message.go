@@ -89,9 +89,10 @@ func (e *Error) Error() string { return e.Kind + ": " + e.Problem }
 const maxIDLength = 255
 
 // Decode reads a message: it takes off the wrappers, then asks the decoder of
-// each format. Its error is an *Error.
+// each format. What it returns shares the memory of body only if it is a Write.
+// Its error is an *Error.
 func Decode(body string) (Message, error) {
-	fields, sentAt, err := unwrap([]byte(body))
+	fields, sentAt, err := unwrap(body)
 	if err != nil {
 		return Message{}, err
 	}

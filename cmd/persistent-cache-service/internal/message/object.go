@@ -1,29 +1,23 @@
 package message
 
-import (
-	"encoding/json"
-	"math"
-	"time"
+import "time"
 
-	"github.com/stiggio/server-sdk-go/internal/apistate"
-)
+// object is a JSON object whose fields are read when they are asked for. They
+// share the memory of what was read; what is read of them does not.
+type object map[string]string
 
-// object is a JSON object whose fields are read when they are asked for.
-type object map[string]json.RawMessage
-
-// parseObject reads an object of valid JSON; it reports false when raw is none.
-func parseObject(raw json.RawMessage) (object, bool) {
+// parseObject reads an object; it reports false when raw is none.
+func parseObject(raw string) (object, bool) {
 	o := object{}
-	ok, err := eachField(raw, func(name, value []byte) error {
-		o[string(name)] = value
-		return nil
-	})
-	return o, ok && err == nil
+	r := reader{s: raw}
+	for more := r.enter('{', '}'); more; more = r.next('}') {
+		name := r.name()
+		o[name] = r.raw()
+	}
+	return o, r.end()
 }
 
-func isNull(raw json.RawMessage) bool {
-	return len(raw) == 0 || string(raw) == "null"
-}
+func isNull(raw string) bool { return raw == "" || raw == "null" }
 
 func (o object) has(name string) bool { return !isNull(o[name]) }
 
@@ -74,7 +68,7 @@ func (o object) requiredID(name string) (string, error) {
 
 // time reads a time; zero when it is absent or null.
 func (o object) time(name string) (time.Time, error) {
-	t, err := apistate.ParseTime(o[name])
+	t, err := readTime(o[name])
 	if err != nil || !t.IsZero() && t.UnixMilli() <= 0 {
 		return time.Time{}, malformed(name, "not a time")
 	}
@@ -87,14 +81,7 @@ func (o object) number(name string) (float64, error) {
 	if err != nil {
 		return 0, malformed(name, "not a number")
 	}
-	return *n, nil
-}
-
-// plausible tells numbers that can be counts of something from those that
-// would be infinite once multiplied.
-func plausible(n float64) bool {
-	const most = 1e21
-	return math.Abs(n) <= most
+	return n, nil
 }
 
 func malformed(where, problem string) *Error {

@@ -2,7 +2,6 @@ package message
 
 import (
 	"bytes"
-	"encoding/json"
 
 	"github.com/stiggio/server-sdk-go/cache"
 	"github.com/stiggio/server-sdk-go/entitlements"
@@ -101,10 +100,10 @@ func entitlementsUpdated(p object) (Message, error) {
 func stateObject(p object) []byte {
 	var b bytes.Buffer
 	b.WriteString(`{"entitlementsV2":`)
-	b.Write(p["entitlements"])
+	b.WriteString(p["entitlements"])
 	if p.has("accessDeniedReason") {
 		b.WriteString(`,"accessDeniedReason":`)
-		b.Write(p["accessDeniedReason"])
+		b.WriteString(p["accessDeniedReason"])
 	}
 	b.WriteByte('}')
 	return b.Bytes()
@@ -128,7 +127,7 @@ func selfContained(state entitlements.State, listed int) bool {
 // ratesGiven reports whether it is known of every metered feature if it draws
 // on a wallet. A sender that leaves the rate out altogether, rather than
 // giving none, says nothing about it; that matters to customers with a wallet.
-func ratesGiven(list []json.RawMessage, state entitlements.State) bool {
+func ratesGiven(list []string, state entitlements.State) bool {
 	wallets := false
 	for i := range state.Records {
 		wallets = wallets || state.Records[i].Definition.IsCredit
