@@ -33,6 +33,7 @@ type bed struct {
 
 	pool      *redis.Client
 	pipeliner *redis.AutoPipeliner
+	deferred  *redis.AutoPipeliner // the same, for several commands of one goroutine
 	rueidis   rueidis.Client
 	sdk       *stigg.Client
 
@@ -59,6 +60,9 @@ func newBed(ctx context.Context, sizes []int) (b *bed, err error) {
 	b.pool = b.newPool()
 	// A client of its own: closing the pipeliner's client closes it as well.
 	if b.pipeliner, err = b.newPool().AutoPipeline(); err != nil {
+		return b, fmt.Errorf("make an AutoPipeline: %w", err)
+	}
+	if b.deferred, err = b.newPool().AsyncAutoPipeline(); err != nil {
 		return b, fmt.Errorf("make an AutoPipeline: %w", err)
 	}
 	b.rueidis, err = rueidis.NewClient(rueidis.ClientOption{

@@ -52,7 +52,7 @@ func revalidatingAutoPipelined(which func(*customers) []string, keys keysOf) way
 				args = append(args, key)
 			}
 			size, values := redis.NewIntCmd(ctx, "strlen", keys[0]), redis.NewSliceCmd(ctx, args...)
-			sizeSent, valuesSent := b.pipeliner.Submit(ctx, size), b.pipeliner.Submit(ctx, values)
+			sizeSent, valuesSent := b.deferred.Submit(ctx, size), b.deferred.Submit(ctx, values)
 			if err := sizeSent.Wait(); err != nil {
 				return err
 			}
