@@ -19,8 +19,7 @@ const (
 	// fewCustomers are read over and over: what the SDK remembers of them
 	// stays in memory.
 	fewCustomers = 64
-	// memoBytes is more than the SDK keeps of decoded values. It counts each
-	// value twice, for its text and for what was decoded of it.
+	// memoBytes is more than the SDK keeps of the texts of values.
 	memoBytes = 48 << 20
 	// fillTimeout bounds the wait for the SDK to have written one customer.
 	fillTimeout = 10 * time.Second
@@ -95,7 +94,7 @@ func fill(ctx context.Context, b *bed, n int) (*customers, error) {
 		boolean: "feature-boolean-000", metered: "feature-metered-001",
 		credit: "currency-000", creditBacked: "feature-credit-backed-000",
 	}
-	for i := range max(fewCustomers, memoBytes/(2*len(value))) {
+	for i := range max(fewCustomers, memoBytes/len(value)) {
 		c.many = append(c.many, fmt.Sprintf("customer-%d-%05d", n, i))
 	}
 	c.few = c.many[:fewCustomers]

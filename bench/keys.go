@@ -38,7 +38,9 @@ func allKeys(c *customers, customerID string) [][]string {
 	for i, key := range c.usages {
 		usages[i] = strings.Replace(key, c.many[0], customerID, 1)
 	}
-	return append(entitlementKeys(c, customerID), usages)
+	trips := entitlementKeys(c, customerID)
+	// The value's timestamp once more, to notice a change in between.
+	return append(trips, append(usages, trips[0][2]))
 }
 
 func (c *customers) wallet() cache.Ref { return cache.Ref{IsCredit: true, ID: c.credit} }

@@ -20,9 +20,11 @@ import (
 // was lost, or before it was made again, is not trusted but revalidated. What
 // becomes of the entries that a change concerns:
 //
-//   - the customer value or the metadata changed: they are dropped;
+//   - the customer value or the metadata changed: they are read anew;
 //   - a usage changed: they are revalidated, because the value is as it was;
 //   - a resource's global customer changed: they are revalidated.
+//
+// Until then they are kept, for when nothing newer can be had (see Stale).
 //
 // It is safe for concurrent use.
 type Memory struct {
@@ -60,6 +62,7 @@ type entryKey struct {
 type slot struct {
 	entry     *Entry
 	epoch     uint64    // in which it was read; doubtful: something in it has changed
+	replaced  bool      // Redis holds another value
 	confirmed time.Time // when Redis last said so, apart from what its epoch tells
 }
 
@@ -118,13 +121,14 @@ func NewMemory(maxEntries int, ttl time.Duration) *Memory {
 	return m
 }
 
-// Get returns the entry for ref; nil if there is none. trusted says that it is
-// as good as a read from Redis; else it must be revalidated.
+// Get returns the entry for ref; nil if there is none, or all of it must be
+// read anew. trusted says that it is as good as a read from Redis; else it must
+// be revalidated.
 func (m *Memory) Get(k Key, ref Ref, now time.Time) (e *Entry, trusted bool) {
 	m.lockToGet(now)
 	defer m.mu.Unlock()
 	s, ok := m.lru.Get(entryKey{k, ref})
-	if !ok || m.tooOld(s, now) {
+	if !ok || s.replaced || m.tooOld(s, now) {
 		return nil, false
 	}
 	return s.entry, m.trusts(s)
@@ -333,7 +337,7 @@ func (m *Memory) Changed(key string, now time.Time) {
 				m.usageChanged(g, c.usageOrTime, now)
 			}
 		} else {
-			m.drop(g)
+			m.valueChanged(g, now)
 		}
 	}
 	if c.part == partValue && c.key.ResourceID == "" {
@@ -347,18 +351,18 @@ func (m *Memory) Forget(k Key, now time.Time) {
 	defer m.mu.Unlock()
 	resources := m.customers[k.CustomerID]
 	if g, ok := resources[k.ResourceID]; ok {
-		m.drop(g)
+		m.valueChanged(g, now)
 	}
 	if k.ResourceID == "" {
 		m.customerChanged(resources, now)
 	}
 }
 
-// drop drops all entries of a group.
-func (m *Memory) drop(g *group) {
+// valueChanged says that the value of a group has changed, or its metadata.
+func (m *Memory) valueChanged(g *group, now time.Time) {
 	g.changes++
 	for ref := range g.refs {
-		m.lru.Remove(entryKey{g.key, ref})
+		m.doubt(entryKey{g.key, ref}, now).replaced = true
 	}
 }
 
@@ -380,24 +384,26 @@ func (m *Memory) customerChanged(resources map[string]*group, now time.Time) {
 // draw on it depend too, if it is a credit's.
 func (m *Memory) usageChanged(g *group, ref Ref, now time.Time) {
 	g.changes++
-	m.doubt(entryKey{g.key, ref}, now)
+	if _, kept := g.refs[ref]; kept {
+		m.doubt(entryKey{g.key, ref}, now)
+	}
 	if !ref.IsCredit {
 		return
 	}
 	for kept := range g.refs {
-		s, ok := m.lru.Peek(entryKey{g.key, kept})
-		if ok && s.entry.Facts.Wallet != nil && RefOf(s.entry.Facts.Wallet) == ref {
-			m.doubt(entryKey{g.key, kept}, now)
+		k := entryKey{g.key, kept}
+		if s, _ := m.lru.Peek(k); s.entry.Facts.Wallet != nil && RefOf(s.entry.Facts.Wallet) == ref {
+			m.doubt(k, now)
 		}
 	}
 }
 
-// doubt takes the trust from an entry.
-func (m *Memory) doubt(k entryKey, now time.Time) {
-	if s, ok := m.lru.Peek(k); ok {
-		s.confirmed = m.confirmed(s, now)
-		s.epoch = doubtful
-	}
+// doubt takes the trust from an entry that is kept.
+func (m *Memory) doubt(k entryKey, now time.Time) *slot {
+	s, _ := m.lru.Peek(k)
+	s.confirmed = m.confirmed(s, now)
+	s.epoch = doubtful
+	return s
 }
 
 // Tracked says that from now on every change is heard of. What was kept before

@@ -58,7 +58,7 @@ func trackedMemory(entries int, ttl time.Duration) *Memory {
 func condition(m *Memory, k Key, ref Ref, now time.Time) string {
 	switch e, trusted := m.Get(k, ref, now); {
 	case e == nil:
-		return "gone"
+		return "to be read"
 	case trusted:
 		return "trusted"
 	}
@@ -66,13 +66,13 @@ func condition(m *Memory, k Key, ref Ref, now time.Time) string {
 }
 
 func TestWhatAChangeConcerns(t *testing.T) {
-	const kept, doubted, dropped = "trusted", "doubtful", "gone"
+	const kept, doubted, reread = "trusted", "doubtful", "to be read"
 	all := func(c string) [3]string { return [3]string{c, c, c} }
 	for key, want := range map[string]struct{ acme, site [3]string }{ // calls, video, tokens
-		"acme":                             {all(dropped), all(doubted)},
-		"acme#timestamp":                   {all(dropped), all(doubted)},
-		"acme:metadata":                    {all(dropped), all(kept)},
-		"acme:metadata#timestamp":          {all(dropped), all(kept)},
+		"acme":                             {all(reread), all(doubted)},
+		"acme#timestamp":                   {all(reread), all(doubted)},
+		"acme:metadata":                    {all(reread), all(kept)},
+		"acme:metadata#timestamp":          {all(reread), all(kept)},
 		"acme:f_calls":                     {[3]string{doubted, kept, kept}, all(kept)},
 		"acme:f_calls#timestamp":           {[3]string{doubted, kept, kept}, all(kept)},
 		"acme:f_video":                     {[3]string{kept, doubted, kept}, all(kept)},
@@ -80,9 +80,9 @@ func TestWhatAChangeConcerns(t *testing.T) {
 		"acme:credit_tokens#timestamp":     {[3]string{kept, doubted, doubted}, all(kept)},
 		"acme:f_tokens":                    {all(kept), all(kept)},
 		"acme:f_other":                     {all(kept), all(kept)},
-		"acme:r_site":                      {all(kept), all(dropped)},
-		"acme:r_site#timestamp":            {all(kept), all(dropped)},
-		"acme:r_site:metadata":             {all(kept), all(dropped)},
+		"acme:r_site":                      {all(kept), all(reread)},
+		"acme:r_site#timestamp":            {all(kept), all(reread)},
+		"acme:r_site:metadata":             {all(kept), all(reread)},
 		"acme:r_site:f_calls":              {all(kept), [3]string{doubted, kept, kept}},
 		"acme:r_site:credit_tokens":        {all(kept), [3]string{kept, doubted, doubted}},
 		"acme:r_other":                     {all(kept), all(kept)},
@@ -279,8 +279,9 @@ func TestStaleCountsFromTheLastConfirmation(t *testing.T) {
 		m := trackedMemory(100, 0)
 		putAt(m, 0)
 		m.Changed("acme", at(1))
-		e, _ := m.Stale(acme, callsRef, at(1), maxStale)
+		e, _ := m.Get(acme, callsRef, at(2))
 		require.Nil(t, e)
+		wantStale(t, m, at(2), at(1))
 	})
 	t.Run("doubted", func(t *testing.T) {
 		m := trackedMemory(100, 0)
@@ -323,8 +324,8 @@ func TestTTLIsACeiling(t *testing.T) {
 	require.True(t, again.WithUsage, "what was revalidated has what it had")
 	m.Put(m.Begin(acme), callsRef, again)
 	require.Equal(t, "trusted", condition(m, acme, callsRef, memoryStart.Add(time.Minute-1)))
-	require.Equal(t, "gone", condition(m, acme, callsRef, memoryStart.Add(time.Minute)))
-	require.Equal(t, "gone", condition(m, acme, videoRef, memoryStart.Add(time.Minute)))
+	require.Equal(t, "to be read", condition(m, acme, callsRef, memoryStart.Add(time.Minute)))
+	require.Equal(t, "to be read", condition(m, acme, videoRef, memoryStart.Add(time.Minute)))
 	list, _ = m.GetList(acme, memoryStart.Add(time.Minute))
 	require.Nil(t, list)
 	m.Untracked(memoryStart.Add(time.Minute))
