@@ -192,10 +192,12 @@ func (c *Client) ReloadEntitlements(ctx context.Context, customerID, resourceID 
 	if err := c.usable(); err != nil {
 		return err
 	}
-	return c.refetch.Reload(ctx, key(customerID, resourceID), func(ctx context.Context, k cache.Key) (entitlements.State, entitlements.Source, error) {
+	err := c.refetch.Reload(ctx, key(customerID, resourceID), func(ctx context.Context, k cache.Key) (entitlements.State, entitlements.Source, error) {
 		state, err := c.graphql.EntitlementsState(ctx, k.CustomerID, k.ResourceID)
 		return state, SourceGraphQL, err
 	})
+	c.forget(key(customerID, resourceID)) // Redis may not have taken it
+	return err
 }
 
 // usable reports why the client makes no calls, if it makes none.

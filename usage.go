@@ -298,7 +298,8 @@ func (c *Client) writeUsages(ctx context.Context, usages []usageWrite) {
 		}
 	}
 	for k, updates := range byKey {
-		c.refetch.Changed(k, updates)
+		c.changed(ctx, k, updates)
+		c.forget(k)
 		if k.Ambiguous() {
 			delete(byKey, k)
 		}
@@ -321,6 +322,18 @@ func (c *Client) writeUsages(ctx context.Context, usages []usageWrite) {
 			return // what failed for one fails for all, and the caller waits
 		}
 	}
+}
+
+// changed lets go of what this process knows of k from before a change, and
+// waits no longer than one check would for what it was about to write.
+func (c *Client) changed(ctx context.Context, k cache.Key, updates []cache.UsageUpdate) {
+	var wait time.Duration // without Redis nothing is about to be written
+	if c.store != nil {
+		wait = c.config.Redis.Timeout
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
+	defer cancel()
+	c.refetch.Changed(ctx, k, updates)
 }
 
 // callContext bounds one call to the API.

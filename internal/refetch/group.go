@@ -464,20 +464,34 @@ func (g *Group) HeldStale(k cache.Key, now time.Time, maxAge time.Duration) *Liv
 // Changed says that usages of k have changed just now: what is held in process
 // is let go, no check joins a fetch that began before, and no fetch that began
 // before brings back the usages from before.
-func (g *Group) Changed(k cache.Key, updates []cache.UsageUpdate) {
+//
+// It waits, as long as ctx allows, until the answers of those fetches are in
+// Redis: they do not know of the change, and what is written after them stands.
+func (g *Group) Changed(ctx context.Context, k cache.Key, updates []cache.UsageUpdate) {
 	now := time.Now()
 	g.recent.add(k, updates, now)
-	g.detach(k, now)
+	for _, f := range g.detach(k, now) {
+		select {
+		case <-f.over:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // detach lets go of what is held for k from before a time, and of the fetches
 // under way, which nobody joins any more.
-func (g *Group) detach(k cache.Key, before time.Time) {
+func (g *Group) detach(k cache.Key, before time.Time) (detached []*flight) {
 	g.holds.change(k, before)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.flights, flightKey{k, false})
-	delete(g.flights, flightKey{k, true})
+	for _, direct := range []bool{false, true} {
+		if f, ok := g.flights[flightKey{k, direct}]; ok {
+			detached = append(detached, f)
+			delete(g.flights, flightKey{k, direct})
+		}
+	}
+	return detached
 }
 
 // Remaining takes off the faults of a reading that the last live fetch of k

@@ -40,7 +40,7 @@ func (h hold) weight() int {
 	if h.live == nil {
 		return 1
 	}
-	return len(h.live.State.Records) + 1
+	return max(1, len(h.live.State.Records))
 }
 
 // put keeps an answer, unless something newer is known: an answer whose fetch
