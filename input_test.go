@@ -2,6 +2,7 @@ package stigg_test
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,7 +95,10 @@ func TestInvalidArgumentsSendNothing(t *testing.T) {
 	refused++
 
 	require.Zero(t, api.Count(isFetch))
-	require.Empty(t, recorder.Calls())
+	calls := slices.DeleteFunc(recorder.Calls(), func(c redistest.Command) bool {
+		return strings.Contains(c.String(), "heartbeat") // which is read now and then, whoever calls
+	})
+	require.Empty(t, calls)
 	require.Equal(t, uint64(refused), client.Stats().InvalidCalls)
 }
 
