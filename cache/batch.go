@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
@@ -23,14 +24,21 @@ type batcher struct {
 	timeout time.Duration
 
 	mu      sync.Mutex
-	readers int // under way, of those that are not large
-	larges  int // under way, of those that are
+	readers int // commands under way, of those that are not large
+	callers int // that they read for
+	larges  int // commands under way, of those that are
 	waiting []*batchRead
 }
 
 const (
-	// batchReaders is how many reads may be under way at once.
+	// batchReaders is how many commands may be under way at once.
 	batchReaders = 4
+	// batchReadersBusy is how many, where from batchFew to batchMany callers
+	// are there: while the replies of one command are judged, Redis works on
+	// the other, and more commands would only read for fewer callers each.
+	batchReadersBusy = 2
+	batchFew         = 16
+	batchMany        = 3 * batchMost
 	// batchMost is how many callers one command reads for.
 	batchMost = 32
 	// batchLarge is the size of a customer value, in bytes, from which on reads
@@ -102,11 +110,20 @@ func (b *batcher) sizeAndGetAlone(ctx context.Context, keys []string) (int, []an
 func (b *batcher) enter() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.readers >= batchReaders {
+	if b.readers >= b.most() {
 		return false
 	}
 	b.readers++
+	b.callers++
 	return true
+}
+
+// most is how many commands may be under way; mu is held.
+func (b *batcher) most() int {
+	if n := b.callers + len(b.waiting); n >= batchFew && n <= batchMany {
+		return batchReadersBusy
+	}
+	return batchReaders
 }
 
 // join reads in another goroutine, together with others if enough are under way.
@@ -114,12 +131,13 @@ func (b *batcher) join(ctx context.Context, keys []string, size, large bool) (in
 	// The keys may be parts of the caller's stack, which this read can outlive.
 	r := &batchRead{keys: append([]string(nil), keys...), size: size, done: make(chan struct{})}
 	b.mu.Lock()
-	alone := large || b.readers < batchReaders
+	alone := large || b.readers < b.most()
 	switch {
 	case large:
 		b.larges++
 	case alone:
 		b.readers++
+		b.callers++
 	default:
 		b.waiting = append(b.waiting, r)
 	}
@@ -165,35 +183,37 @@ func (b *batcher) count(n int) {
 	b.mu.Unlock()
 }
 
-// next gives the place of a read that has ended to those that wait.
+// next gives the place of a read for one caller, which has ended, to those that
+// wait.
 func (b *batcher) next() {
-	b.mu.Lock()
-	if len(b.waiting) == 0 {
-		b.readers--
-		b.mu.Unlock()
-		return
+	if reads := b.take(1); len(reads) > 0 {
+		go b.loop(reads)
 	}
-	reads := b.take()
-	b.mu.Unlock()
-	go b.loop(reads)
 }
 
 // loop reads for those that wait, until nobody does.
 func (b *batcher) loop(reads []*batchRead) {
 	for len(reads) > 0 {
 		b.runAll(reads)
-		b.mu.Lock()
-		if len(b.waiting) == 0 {
-			b.readers--
-		}
-		reads = b.take()
-		b.mu.Unlock()
+		// Those that have their values now come back for more: together, if
+		// they are let go first.
+		runtime.Gosched()
+		reads = b.take(len(reads))
 	}
 }
 
-// take takes the reads that go out together; mu is held.
-func (b *batcher) take() []*batchRead {
+// take takes the reads that go out together next, in place of a command for so
+// many callers that has ended; none, if that command's place is not needed.
+func (b *batcher) take(ended int) []*batchRead {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.callers -= ended
 	n := min(len(b.waiting), batchMost)
+	if n == 0 || b.readers > b.most() {
+		b.readers--
+		return nil
+	}
+	b.callers += n
 	reads := append([]*batchRead(nil), b.waiting[:n]...)
 	rest := copy(b.waiting, b.waiting[n:])
 	clear(b.waiting[rest:])
