@@ -199,31 +199,33 @@ func liveState(live *refetch.Live, source Source, r *cache.StateReading) knownSt
 }
 
 // answer decides every entitlement.
-func (s knownState) answer(now time.Time) EntitlementsState {
+func (s *knownState) answer(now time.Time) EntitlementsState {
 	state := EntitlementsState{
-		Entitlements:       make([]Entitlement, 0, len(s.entitlements)),
+		Entitlements:       make([]Entitlement, len(s.entitlements)),
 		AccessDeniedReason: s.reason, Source: s.source, Stale: s.stale, DataTime: s.dataTime,
 	}
-	wallets := make(map[string]int)
-	for i, e := range s.entitlements {
-		if e.Definition.IsCredit {
-			wallets[e.Definition.Currency.ID] = i
+	var wallets map[string]*cache.CachedEntitlement
+	for i := range s.entitlements {
+		if e := &s.entitlements[i]; e.Definition.IsCredit {
+			if wallets == nil {
+				wallets = make(map[string]*cache.CachedEntitlement)
+			}
+			wallets[e.Definition.Currency.ID] = e
 		}
 	}
-	for _, e := range s.entitlements {
-		f := entitlements.Facts{
-			Definition: e.Definition, Usage: e.Usage, StateDeniedReason: s.reason,
-			Source: s.source, Stale: s.stale, DataTime: millisTime(e.DataTime),
-		}
+	f := entitlements.Facts{StateDeniedReason: s.reason, Source: s.source, Stale: s.stale}
+	for i := range s.entitlements {
+		e := &s.entitlements[i]
+		f.Definition, f.Usage, f.DataTime = e.Definition, e.Usage, millisTime(e.DataTime)
+		f.Wallet = nil
 		if rate := e.Definition.CreditRate; rate != nil {
-			if i, ok := wallets[rate.CurrencyID]; ok {
-				wallet := &s.entitlements[i]
+			if wallet := wallets[rate.CurrencyID]; wallet != nil {
 				f.Wallet, f.WalletUsage = wallet.Definition, wallet.Usage
 				f.DataTime = later(f.DataTime, millisTime(wallet.DataTime))
 			}
 		}
 		ref := cache.RefOf(e.Definition)
-		state.Entitlements = append(state.Entitlements, entitlements.Decide(&f, ref.ID, ref.IsCredit, entitlements.Request{}, now))
+		entitlements.DecideInto(&state.Entitlements[i], &f, ref.ID, ref.IsCredit, entitlements.Request{}, now)
 	}
 	return state
 }

@@ -39,8 +39,8 @@ func allKeys(c *customers, customerID string) [][]string {
 		usages[i] = strings.Replace(key, c.many[0], customerID, 1)
 	}
 	trips := entitlementKeys(c, customerID)
-	// The value's timestamp once more, to notice a change in between.
-	return append(trips, append(usages, trips[0][2]))
+	trips[0] = append(trips[0], usages...)
+	return trips
 }
 
 func (c *customers) wallet() cache.Ref { return cache.Ref{IsCredit: true, ID: c.credit} }

@@ -14,7 +14,7 @@ func decodeOne(t *testing.T, entry string) *item {
 	t.Helper()
 	v, err := parse(`{"x":`+entry+`}`, 1)
 	require.NoError(t, err)
-	all, err := v.list()
+	all, err := v.list([]string{"value"})
 	require.NoError(t, err)
 	require.Len(t, all, 1, entry)
 	return all[0]
@@ -100,7 +100,7 @@ func TestOfTwoEntriesTheFirstCounts(t *testing.T) {
 	v, err := parse(`{"a":{"calculatedEntitlement":{"type":"FEATURE","feature":{"id":"f","displayName":"first"}}},`+
 		`"b":{"calculatedEntitlement":{"type":"FEATURE","feature":{"id":"f","displayName":"second"}}}}`, 2)
 	require.NoError(t, err)
-	all, err := v.list()
+	all, err := v.list([]string{"value"})
 	require.NoError(t, err)
 	require.Len(t, all, 1)
 	one, err := v.find(Ref{ID: "f"})

@@ -15,7 +15,7 @@ type parsed struct {
 	mu    sync.Mutex
 	items map[Ref]*item
 	all   []*item  // every entitlement, in the value's order; nil until asked for
-	names []string // of the keys of their usages; nil until asked for
+	names []string // of the keys that a reading of all needs; nil until asked for
 }
 
 // large reports whether the value, if it is known, is a large one to read.
@@ -46,8 +46,9 @@ func (v *parsed) find(ref Ref) (*item, error) {
 }
 
 // list returns every entitlement. Of two entries for the same one the first
-// counts, as it does for find.
-func (v *parsed) list() ([]*item, error) {
+// counts, as it does for find. head names the keys that every reading of the
+// value begins with, the value's own first.
+func (v *parsed) list(head []string) ([]*item, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.all != nil {
@@ -71,28 +72,28 @@ func (v *parsed) list() ([]*item, error) {
 		all = append(all, it)
 	}
 	v.all = all
+	v.names = append(make([]string, 0, len(head)+2*len(all)), head...)
+	for _, it := range all {
+		if it.trackable {
+			ref := RefOf(&it.definition)
+			name := head[0] + usageInfix(ref) + ref.ID
+			v.names = append(v.names, name, TimestampKey(name))
+		}
+	}
 	return all, nil
 }
 
-// usageKeys names the keys of the usages of all entitlements that have one, and
-// of the usages' timestamps, in the order of list, which must have been called.
-// value is the name of the value's own key.
-func (v *parsed) usageKeys(value string) []string {
+// stateKeys names the keys that a reading of every entitlement needs: those
+// that it begins with, then the usages of all entitlements that have one, and
+// the usages' timestamps, in the order of list; nil if that has not been
+// called, or if nothing is known. The names are shared and never changed.
+func (v *parsed) stateKeys() []string {
+	if v == nil {
+		return nil
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.names != nil {
-		return v.names
-	}
-	names := make([]string, 0, 2*len(v.all))
-	for _, it := range v.all {
-		if it.trackable {
-			ref := RefOf(&it.definition)
-			name := value + usageInfix(ref) + ref.ID
-			names = append(names, name, TimestampKey(name))
-		}
-	}
-	v.names = names
-	return names
+	return v.names
 }
 
 // decode decodes an entry and keeps it; the caller holds mu.

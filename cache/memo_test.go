@@ -106,7 +106,7 @@ func TestMemoMemory(t *testing.T) {
 			v := mustParse(t, strings.Clone(text))
 			_, err := v.find(middle(50))
 			if decodeAll {
-				_, err = v.list()
+				_, err = v.list([]string{"value"})
 			}
 			require.NoError(t, err)
 			m.put(Key{CustomerID: fmt.Sprint(i)}, v)
@@ -143,7 +143,7 @@ func TestMemoIsSafeForConcurrentUse(t *testing.T) {
 					t.Errorf("%v, %v", it, err)
 					return
 				}
-				if all, err := v.list(); err != nil || len(all) != len(v.entries) {
+				if all, err := v.list([]string{"value"}); err != nil || len(all) != len(v.entries) {
 					t.Errorf("%d of %d, %v", len(all), len(v.entries), err)
 					return
 				}
@@ -174,5 +174,44 @@ func TestChangedValueOfTheSameLengthIsNoticed(t *testing.T) {
 		state, err := s.ReadState(t.Context(), k)
 		require.NoError(t, err)
 		require.Same(t, r.Facts.Definition, state.Entitlements[0].Definition, "decoded once")
+	}
+}
+
+// Which usages there are is learnt from the value, so that everything is read
+// at once; a value that names others is followed all the same.
+func TestStateFollowsAChangedValue(t *testing.T) {
+	server := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})
+	defer func() { require.NoError(t, client.Close()) }()
+	s := NewStore(Options{Client: client, Prefix: "lab"})
+	k := Key{CustomerID: "customer"}
+	write := func(at int, ids ...string) {
+		var entries []string
+		for i, id := range ids {
+			entries = append(entries, `"`+id+`":{"calculatedEntitlement":{"type":"FEATURE","feature":{"id":"`+id+
+				`","featureType":"NUMBER","meterType":"Incremental"},"usageLimit":9}}`)
+			usage := UsageKey("lab", k, Ref{ID: id})
+			require.NoError(t, server.Set(usage, fmt.Sprintf(`{"currentUsage":%d}`, 100*at+i)))
+			require.NoError(t, server.Set(TimestampKey(usage), fmt.Sprint(1780308000000+at)))
+		}
+		require.NoError(t, server.Set("lab:c_customer", "{"+strings.Join(entries, ",")+"}"))
+		require.NoError(t, server.Set("lab:c_customer#timestamp", fmt.Sprint(1780308000000+at)))
+	}
+	for at, ids := range [][]string{{"a", "b"}, {"a", "b"}, {"b", "c", "d"}, {"d"}, {}, {"a", "b", "c"}} {
+		write(at, ids...)
+		for again := range 3 {
+			before := server.CommandCount()
+			state, err := s.ReadState(t.Context(), k)
+			require.NoError(t, err)
+			require.Zero(t, state.Faults)
+			require.Len(t, state.Entitlements, len(ids))
+			for i, id := range ids {
+				require.Equal(t, id, state.Entitlements[i].Definition.Feature.ID)
+				require.Equal(t, float64(100*at+i), state.Entitlements[i].Usage.Current, id)
+			}
+			if again > 0 {
+				require.Equal(t, before+1, server.CommandCount())
+			}
+		}
 	}
 }

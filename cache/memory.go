@@ -98,7 +98,7 @@ type Entry struct {
 	List         []Ref
 	DeniedReason entitlements.AccessDeniedReason
 
-	snapshot, walletSnapshot entitlements.Usage
+	snapshot, walletSnapshot *entitlements.Usage
 
 	confirmed time.Time // when the read began that this entry is from
 	whole     time.Time // when the read began that fetched the customer value

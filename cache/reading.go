@@ -77,7 +77,7 @@ type Reading struct {
 	ValueSize int
 
 	// The usages as they came with the entitlements, under what the usage keys say.
-	snapshot, walletSnapshot entitlements.Usage
+	snapshot, walletSnapshot *entitlements.Usage
 	// kept is the entry that was revalidated; nil if everything was read.
 	kept *Entry
 }
@@ -100,7 +100,7 @@ type CachedEntitlement struct {
 	DataTime   int64 // epoch milliseconds of the change that the data reflects
 	Faults     Faults
 
-	snapshot entitlements.Usage
+	snapshot *entitlements.Usage // as it came with the entitlement, under what the usage key says
 }
 
 func damaged(key, raw string) Damaged {

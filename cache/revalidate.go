@@ -71,12 +71,7 @@ func (s *Store) Revalidate(ctx context.Context, k Key, ref Ref, e *Entry, r *Rea
 	}
 	var names keyNames
 	names.grow(s.namesLen(k, ref, withUsage, wallet))
-	names.add(s.prefix, k)
-	names.add(s.prefix, k, metadataSuffix)
-	names.add(s.prefix, k, timestampSuffix)
-	if k.ResourceID != "" {
-		names.add(s.prefix, k.Customer(), timestampSuffix)
-	}
+	names.addHead(s.prefix, k)
 	if withUsage {
 		names.addUsage(s.prefix, k, ref)
 	}
@@ -113,13 +108,12 @@ func (s *Store) Revalidate(ctx context.Context, k Key, ref Ref, e *Entry, r *Rea
 	}
 	f.DataTime = millisTime(times.Value)
 	if withUsage {
-		usage := s.readUsage(e.snapshot, keys[1+rest:], values[rest:])
-		f.Usage, f.DataTime = usage.usage, millisTime(max(times.Value, usage.at))
+		usage := s.readUsage(e.snapshot, keys[1+rest:], values[rest:], &f.Usage)
+		f.DataTime = millisTime(max(times.Value, usage.at))
 		r.addUsageFaults(usage, UsageAbsent, UsageUnreadable)
 	}
 	if wallet != "" {
-		usage := s.readUsage(e.walletSnapshot, keys[3+rest:], values[rest+2:])
-		f.WalletUsage = usage.usage
+		usage := s.readUsage(e.walletSnapshot, keys[3+rest:], values[rest+2:], &f.WalletUsage)
 		if at := millisTime(usage.at); at.After(f.DataTime) {
 			f.DataTime = at
 		}

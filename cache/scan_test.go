@@ -99,7 +99,7 @@ func FuzzIndexAndDecode(f *testing.F) {
 				t.Fatalf("indexed but not found: %v", e.ref)
 			}
 		}
-		_, _ = v.list()
+		_, _ = v.list([]string{"value"})
 	})
 }
 

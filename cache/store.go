@@ -95,12 +95,7 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 
 	var names keyNames
 	names.grow(s.namesLen(k, ref, withUsage, wallet))
-	names.add(s.prefix, k)
-	names.add(s.prefix, k, metadataSuffix)
-	names.add(s.prefix, k, timestampSuffix)
-	if k.ResourceID != "" {
-		names.add(s.prefix, k.Customer(), timestampSuffix)
-	}
+	names.addHead(s.prefix, k)
 	if withUsage {
 		names.addUsage(s.prefix, k, ref)
 	}
@@ -142,9 +137,9 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	if !withUsage || !it.trackable {
 		return nil
 	}
-	usage := s.readUsage(it.usage, keys[rest:], values[rest:])
-	r.snapshot = it.usage
-	f.Usage, f.DataTime = usage.usage, millisTime(max(head.times.Value, usage.at))
+	usage := s.readUsage(&it.usage, keys[rest:], values[rest:], &f.Usage)
+	r.snapshot = &it.usage
+	f.DataTime = millisTime(max(head.times.Value, usage.at))
 	r.addUsageFaults(usage, UsageAbsent, UsageUnreadable)
 
 	rate := it.definition.CreditRate
@@ -168,9 +163,9 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 			return err
 		}
 	}
-	usage = s.readUsage(walletItem.usage, walletKeys, walletValues)
-	r.walletSnapshot = walletItem.usage
-	f.Wallet, f.WalletUsage = &walletItem.definition, usage.usage
+	usage = s.readUsage(&walletItem.usage, walletKeys, walletValues, &f.WalletUsage)
+	r.walletSnapshot = &walletItem.usage
+	f.Wallet = &walletItem.definition
 	if at := millisTime(usage.at); at.After(f.DataTime) {
 		f.DataTime = at
 	}
@@ -250,29 +245,29 @@ func (h *head) reason() (reason entitlements.AccessDeniedReason, bad bool) {
 	return reason, err != nil
 }
 
+// usageReading says how reading a usage went.
 type usageReading struct {
-	usage   entitlements.Usage
 	at      int64
 	absent  bool
 	damaged Damaged
 }
 
 // readUsage reads a usage and its timestamp over the snapshot that came with
-// the entitlement.
-func (s *Store) readUsage(snapshot entitlements.Usage, keys []string, values []any) usageReading {
-	r := usageReading{usage: snapshot, at: timestampReply(values[1])}
+// the entitlement, into u.
+func (s *Store) readUsage(snapshot *entitlements.Usage, keys []string, values []any, u *entitlements.Usage) usageReading {
+	r := usageReading{at: timestampReply(values[1])}
 	value := textReply(values[0])
 	if !value.ok || r.at == NoTimestamp {
-		r.absent = true
+		*u, r.absent = *snapshot, true
 		return r
 	}
 	fields, err := decodeUsage(value.text)
 	if err != nil {
-		r.damaged = damaged(keys[0], value.text)
+		*u, r.damaged = *snapshot, damaged(keys[0], value.text)
 		return r
 	}
-	r.usage = fields.over(snapshot)
-	r.usage.UpdatedAt = millisTime(r.at)
+	*u = fields.over(*snapshot)
+	u.UpdatedAt = millisTime(r.at)
 	return r
 }
 
@@ -304,6 +299,17 @@ func timestampReply(v any) int64 {
 	return NoTimestamp
 }
 
+// addHead adds the keys that every reading begins with: value, metadata,
+// timestamp and, for a resource, its global customer's timestamp.
+func (b *keyNames) addHead(prefix string, k Key) {
+	b.add(prefix, k)
+	b.add(prefix, k, metadataSuffix)
+	b.add(prefix, k, timestampSuffix)
+	if k.ResourceID != "" {
+		b.add(prefix, k.Customer(), timestampSuffix)
+	}
+}
+
 func (b *keyNames) addUsage(prefix string, k Key, ref Ref) {
 	b.add(prefix, k, usageInfix(ref), ref.ID)
 	b.add(prefix, k, usageInfix(ref), ref.ID, timestampSuffix)
@@ -326,8 +332,10 @@ func (s *Store) namesLen(k Key, ref Ref, withUsage bool, wallet string) int {
 	return n
 }
 
-// ReadState reads all entitlements of k, in two round trips: the value names
-// the usages. If the value changes in between it is read once more.
+// ReadState reads all entitlements of k. The value names the usages: what was
+// read last tells which they are, so that it takes one round trip, unless the
+// value is another one since. Then it takes a second trip for the usages, and
+// if the value changes in between, everything is read once more.
 func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 	ctx, err := s.deadline(ctx)
 	if err != nil {
@@ -342,28 +350,22 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 
 // readState also reports whether the value changed before its usages were read.
 func (s *Store) readState(ctx context.Context, k Key) (r *StateReading, changed bool, err error) {
-	var names keyNames
-	names.grow(s.namesLen(k, Ref{}, false, ""))
-	names.add(s.prefix, k)
-	names.add(s.prefix, k, metadataSuffix)
-	names.add(s.prefix, k, timestampSuffix)
-	if k.ResourceID != "" {
-		names.add(s.prefix, k.Customer(), timestampSuffix)
-	}
-	var keyArray [maxReadKeys]string
-	keys := names.names(keyArray[:0])
 	known := s.memo.get(k)
+	keys := known.stateKeys()
+	if keys == nil || !s.single { // across the servers of a Cluster one trip would not be one moment
+		keys = s.headKeys(k)
+	}
 	values, err := s.get(ctx, keys, known.large())
 	if err != nil {
 		return nil, false, err
 	}
-	head, _ := s.readHead(k, known, keys, values)
+	head, rest := s.readHead(k, known, keys, values)
 	r = &StateReading{Faults: head.faults, Times: head.times, Damaged: head.damaged}
 	if head.value == nil {
 		return r, false, nil
 	}
 	r.ValueSize = len(head.value.raw)
-	items, err := head.value.list()
+	items, err := head.value.list(keys[:rest])
 	if err != nil {
 		r.Faults |= ValueUnreadable
 		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
@@ -377,9 +379,8 @@ func (s *Store) readState(ctx context.Context, k Key) (r *StateReading, changed 
 		}
 		return r, false, nil
 	}
-	usageKeys := head.value.usageKeys(ValueKey(s.prefix, k))
-	var usages []any
-	if len(usageKeys) > 0 {
+	usageKeys, usages := head.value.stateKeys()[rest:], values[rest:]
+	if len(usageKeys) > 0 && (head.value != known || len(usages) == 0) {
 		if usages, err = s.get(ctx, append(usageKeys[:len(usageKeys):len(usageKeys)], keys[2]), false); err != nil {
 			return nil, false, err
 		}
@@ -389,13 +390,13 @@ func (s *Store) readState(ctx context.Context, k Key) (r *StateReading, changed 
 	next := 0
 	for i, it := range items {
 		c := &r.Entitlements[i]
-		*c = CachedEntitlement{Definition: &it.definition, Usage: it.usage, DataTime: head.times.Value, snapshot: it.usage}
+		c.Definition, c.DataTime, c.snapshot = &it.definition, head.times.Value, &it.usage
 		if !it.trackable {
+			c.Usage = it.usage
 			continue
 		}
-		usage := s.readUsage(it.usage, usageKeys[next:], usages[next:])
+		usage := s.readUsage(&it.usage, usageKeys[next:], usages[next:], &c.Usage)
 		next += 2
-		c.Usage = usage.usage
 		c.DataTime = max(c.DataTime, usage.at)
 		if usage.absent {
 			c.Faults |= UsageAbsent
@@ -407,6 +408,14 @@ func (s *Store) readState(ctx context.Context, k Key) (r *StateReading, changed 
 		r.Faults |= c.Faults
 	}
 	return r, changed, nil
+}
+
+// headKeys names the keys that every reading begins with.
+func (s *Store) headKeys(k Key) []string {
+	var names keyNames
+	names.grow(s.namesLen(k, Ref{}, false, ""))
+	names.addHead(s.prefix, k)
+	return names.names(make([]string, 0, maxReadKeys))
 }
 
 // ReadTimes reads the timestamps of k alone.

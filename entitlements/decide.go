@@ -64,12 +64,8 @@ func DecideEnum(f *Facts, featureID string, requestedValues []string, _ time.Tim
 	if d.Kind() != KindEnum {
 		return FallbackEnum(featureID, requestedValues, nil, FeatureTypeMismatch), false
 	}
-	denial := d.AccessDeniedReason
-	if denial == "" && !containsAll(d.EnumValues, requestedValues) {
-		denial = RequestedValuesMismatch
-	}
 	return EnumEntitlement{
-		Answer:          f.answer(denial),
+		Answer:          f.answer(d.enumDenial(requestedValues)),
 		Feature:         d.Feature,
 		EnumValues:      d.EnumValues,
 		RequestedValues: requestedValues,
@@ -137,14 +133,23 @@ func DecideCredit(f *Facts, currencyID string, requestedUsage float64, _ time.Ti
 
 // answer returns the common part of an answer that is denied for the reason,
 // or granted when there is none.
-func (f *Facts) answer(denial AccessDeniedReason) Answer {
-	return Answer{
-		HasAccess:          denial == "",
-		AccessDeniedReason: denial,
-		Source:             f.Source,
-		Stale:              f.Stale,
-		DataTime:           f.DataTime,
+func (f *Facts) answer(denial AccessDeniedReason) (a Answer) {
+	f.answerInto(&a, denial)
+	return a
+}
+
+// answerInto is answer, into an Answer that is zero.
+func (f *Facts) answerInto(a *Answer, denial AccessDeniedReason) {
+	a.HasAccess, a.AccessDeniedReason = denial == "", denial
+	a.Source, a.Stale, a.DataTime = f.Source, f.Stale, f.DataTime
+}
+
+// enumDenial returns why not all of the requested values may be used.
+func (d *Definition) enumDenial(requested []string) AccessDeniedReason {
+	if d.AccessDeniedReason == "" && !containsAll(d.EnumValues, requested) {
+		return RequestedValuesMismatch
 	}
+	return d.AccessDeniedReason
 }
 
 // missing returns why an entitlement that the customer does not have is denied.

@@ -19,49 +19,52 @@ type Request struct {
 // cannot be judged is not granted. An answer of KindUnknown repeats the whole
 // request.
 func Decide(f *Facts, id string, isCredit bool, req Request, now time.Time) Entitlement {
+	var e Entitlement
+	DecideInto(&e, f, id, isCredit, req, now)
+	return e
+}
+
+// DecideInto is Decide for those who answer for many at once, with the answer
+// where it belongs at once. e must be zero.
+func DecideInto(e *Entitlement, f *Facts, id string, isCredit bool, req Request, now time.Time) {
 	d := f.Definition
 	if d == nil {
-		return unjudged(f.answer(f.missing(isCredit)), id, isCredit, req)
+		*e = unjudged(f.answer(f.missing(isCredit)), id, isCredit, req)
+		return
 	}
 	if d.IsCredit != isCredit {
-		return unjudged(f.answer(FeatureTypeMismatch), id, isCredit, req)
+		*e = unjudged(f.answer(FeatureTypeMismatch), id, isCredit, req)
+		return
 	}
-	switch d.Kind() {
+	e.Kind = d.Kind()
+	switch e.Kind {
 	case KindBoolean:
-		e, _ := DecideBoolean(f, id, now)
-		return Entitlement{Answer: e.Answer, Kind: KindBoolean, Feature: e.Feature}
+		f.answerInto(&e.Answer, d.AccessDeniedReason)
 	case KindNumeric:
-		e, _ := DecideNumeric(f, id, now)
-		return Entitlement{
-			Answer: e.Answer, Kind: KindNumeric, Feature: e.Feature,
-			Value: e.Value, IsUnlimited: e.IsUnlimited,
-		}
+		f.answerInto(&e.Answer, d.AccessDeniedReason)
+		e.Value, e.IsUnlimited = d.boundedLimit(), d.HasUnlimitedUsage
 	case KindEnum:
-		e, _ := DecideEnum(f, id, req.RequestedValues, now)
-		return Entitlement{
-			Answer: e.Answer, Kind: KindEnum, Feature: e.Feature,
-			EnumValues: e.EnumValues, RequestedValues: e.RequestedValues,
-		}
+		f.answerInto(&e.Answer, d.enumDenial(req.RequestedValues))
+		e.EnumValues, e.RequestedValues = d.EnumValues, req.RequestedValues
 	case KindMetered:
-		e, _ := DecideMetered(f, id, req.RequestedUsage, now)
-		return Entitlement{
-			Answer: e.Answer, Kind: KindMetered, Feature: e.Feature,
-			IsUnlimited: e.IsUnlimited, UsageLimit: e.UsageLimit, HasSoftLimit: e.HasSoftLimit,
-			CurrentUsage: e.CurrentUsage, RequestedUsage: e.RequestedUsage,
-			ResetPeriod: e.ResetPeriod, UsagePeriodAnchor: e.UsagePeriodAnchor,
-			UsagePeriodStart: e.UsagePeriodStart, UsagePeriodEnd: e.UsagePeriodEnd,
-		}
+		usage := RollOver(d, f.Usage, now)
+		f.answerInto(&e.Answer, f.meteredDenial(usage.Current, req.RequestedUsage))
+		e.IsUnlimited, e.UsageLimit, e.HasSoftLimit = d.HasUnlimitedUsage, d.boundedLimit(), d.HasSoftLimit
+		e.CurrentUsage, e.RequestedUsage = usage.Current, req.RequestedUsage
+		e.ResetPeriod, e.UsagePeriodAnchor = d.ResetPeriod, d.UsagePeriodAnchor
+		e.UsagePeriodStart, e.UsagePeriodEnd = usage.PeriodStart, usage.PeriodEnd
 	case KindCredit:
-		e, _ := DecideCredit(f, id, req.RequestedUsage, now)
-		return anyCredit(e)
+		answer, _ := DecideCredit(f, id, req.RequestedUsage, now)
+		*e = anyCredit(answer)
+		return
+	default:
+		reason := d.AccessDeniedReason
+		if reason == "" {
+			reason = FeatureTypeMismatch
+		}
+		*e = unjudged(f.answer(reason), id, false, req)
 	}
-	reason := d.AccessDeniedReason
-	if reason == "" {
-		reason = FeatureTypeMismatch
-	}
-	e := unjudged(f.answer(reason), id, false, req)
 	e.Feature = d.Feature
-	return e
 }
 
 // unjudged is the answer that knows no more than what was asked.
