@@ -30,7 +30,9 @@ func creditBackedKeys(c *customers, customerID string) [][]string {
 }
 
 func creditBackedApartKeys(c *customers, customerID string) [][]string {
-	return append(withUsages(customerID, cache.Ref{ID: c.creditBacked}), usagePair(customerID, c.wallet()))
+	trips := withUsages(customerID, cache.Ref{ID: c.creditBacked})
+	// The value's timestamp once more, to notice a change in between.
+	return append(trips, append(usagePair(customerID, c.wallet()), trips[0][2]))
 }
 
 func allKeys(c *customers, customerID string) [][]string {

@@ -80,13 +80,23 @@ var ErrNoAnswer = errors.New("redis did not answer in time")
 // Read reads one entitlement of k. With withUsage the usage is read with it,
 // which a boolean, enum or numeric entitlement does not need. It takes one
 // round trip, and a second for the wallet of a credit-backed feature if it is
-// not known yet which wallet that is. An error means that Redis could not be
-// asked; it is never a miss.
+// not known yet which wallet that is; if the value changes in between,
+// everything is read once more. An error means that Redis could not be asked;
+// it is never a miss.
 func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Reading) error {
 	ctx, err := s.deadline(ctx)
 	if err != nil {
 		return err
 	}
+	changed, err := s.read(ctx, k, ref, withUsage, r)
+	if err == nil && changed {
+		_, err = s.read(ctx, k, ref, withUsage, r)
+	}
+	return err
+}
+
+// read also reports whether the value changed before the wallet was read.
+func (s *Store) read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Reading) (changed bool, err error) {
 	known := s.memo.get(k)
 	var wallet string
 	if withUsage && !ref.IsCredit {
@@ -106,20 +116,20 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	keys := names.names(keyArray[:0])
 	values, err := s.get(ctx, keys, known.large())
 	if err != nil {
-		return err
+		return false, err
 	}
 
 	head, rest := s.readHead(k, known, keys, values)
 	*r = Reading{Faults: head.faults, Times: head.times, Damaged: head.damaged}
 	if head.value == nil {
-		return nil
+		return false, nil
 	}
 	r.ValueSize = len(head.value.raw)
 	it, err := head.value.find(ref)
 	if err != nil {
 		r.Faults |= ValueUnreadable
 		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
-		return nil //nolint:nilerr // what cannot be read is a fault of the reading
+		return false, nil //nolint:nilerr // what cannot be read is a fault of the reading
 	}
 	f := &r.Facts
 	f.Source = entitlements.SourceRedis
@@ -131,11 +141,11 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 			r.Faults |= MetadataUnreadable
 			r.Damaged = append(r.Damaged, damaged(keys[1], head.metadata.text))
 		}
-		return nil
+		return false, nil
 	}
 	f.Definition = &it.definition
 	if !withUsage || !it.trackable {
-		return nil
+		return false, nil
 	}
 	usage := s.readUsage(&it.usage, keys[rest:], values[rest:], &f.Usage)
 	r.snapshot = &it.usage
@@ -144,24 +154,25 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 
 	rate := it.definition.CreditRate
 	if rate == nil || it.definition.IsCredit {
-		return nil
+		return false, nil
 	}
 	walletItem, err := head.value.find(Ref{IsCredit: true, ID: rate.CurrencyID})
 	if err != nil {
 		r.Faults |= ValueUnreadable
 		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
-		return nil //nolint:nilerr // what cannot be read is a fault of the reading
+		return false, nil //nolint:nilerr // what cannot be read is a fault of the reading
 	}
 	if walletItem == nil {
-		return nil
+		return false, nil
 	}
 	walletKeys, walletValues := keys[rest+2:], values[rest+2:]
 	if wallet != rate.CurrencyID {
 		name := UsageKey(s.prefix, k, Ref{IsCredit: true, ID: rate.CurrencyID})
-		walletKeys = []string{name, TimestampKey(name)}
+		walletKeys = []string{name, TimestampKey(name), keys[2]}
 		if walletValues, err = s.get(ctx, walletKeys, false); err != nil {
-			return err
+			return false, err
 		}
+		changed = timestampReply(walletValues[2]) != head.times.Value
 	}
 	usage = s.readUsage(&walletItem.usage, walletKeys, walletValues, &f.WalletUsage)
 	r.walletSnapshot = &walletItem.usage
@@ -170,7 +181,7 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 		f.DataTime = at
 	}
 	r.addUsageFaults(usage, WalletUsageAbsent, WalletUsageUnreadable)
-	return nil
+	return changed, nil
 }
 
 func (r *Reading) addUsageFaults(u usageReading, absent, unreadable Faults) {

@@ -58,9 +58,16 @@ func (h *holds) put(k cache.Key, l *Live) {
 	h.set(k, hold{live: l, changed: old.changed})
 }
 
-// set replaces what is held for k; the caller holds mu.
+// set replaces what is held for k; the caller holds mu. An answer that is
+// larger than everything that may be kept is not, so that it pushes nobody out.
 func (h *holds) set(k cache.Key, new hold) {
 	h.lru.Remove(k)
+	if new.weight() > h.max {
+		new.live = nil
+	}
+	if new.live == nil && new.changed.IsZero() {
+		return
+	}
 	h.lru.Add(k, new)
 	h.records += new.weight()
 	for h.records > h.max {
