@@ -19,7 +19,7 @@ const variantCount = 31
 // of a customer sees another one than the read before. A writer that did the
 // same in Redis would take more of the machine than the reads.
 type changing struct {
-	variants []any // of one value, different in the last entry
+	variants []string // of one value, as long as it, different in the last entry
 	reads    atomic.Int64
 }
 
@@ -36,12 +36,22 @@ func newChanging(value string) (*changing, error) {
 	return h, nil
 }
 
+func (h *changing) next() string { return h.variants[h.reads.Add(1)%variantCount] }
+
 // DialHook changes nothing.
 func (h *changing) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-// ProcessPipelineHook changes nothing.
+// ProcessPipelineHook replaces the value of a GET that brings its own memory.
 func (h *changing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+	return func(ctx context.Context, commands []redis.Cmder) error {
+		err := next(ctx, commands)
+		for _, command := range commands {
+			if get, ok := command.(*redis.ZeroCopyStringCmd); ok && err == nil {
+				copy(get.Bytes(), h.next())
+			}
+		}
+		return err
+	}
 }
 
 // ProcessHook replaces the first reply of an MGET.
@@ -49,7 +59,7 @@ func (h *changing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, command redis.Cmder) error {
 		err := next(ctx, command)
 		if mget, ok := command.(*redis.SliceCmd); ok && err == nil {
-			mget.Val()[0] = h.variants[h.reads.Add(1)%variantCount]
+			mget.Val()[0] = h.next()
 		}
 		return err
 	}

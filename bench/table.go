@@ -53,7 +53,7 @@ func table() []group {
 			ways:  []way{sdk(few, askCreditBacked)},
 		}, {
 			name:  "all entitlements",
-			about: "`GetEntitlements`: value, metadata, timestamp and all usages in one MGET; the value read before names the usages.",
+			about: "`GetEntitlements`: value, metadata, timestamp and all usages at once; the value read before names the usages.",
 			floor: pooled(few, allKeys),
 			ways:  []way{sdk(few, askAll)},
 		}, {

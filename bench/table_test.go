@@ -40,7 +40,7 @@ func TestFloorsSendWhatTheSDKSends(t *testing.T) {
 					}
 				}
 				require.Equal(t, g.inMemory, len(sent[0]) == 0)
-				require.Equal(t, upper(sent[0]), upper(sent[1]))
+				require.Equal(t, upper(sent[0]), inOne(upper(sent[1])))
 				compared++
 			})
 		}
@@ -55,6 +55,20 @@ func upper(commands []string) []string {
 		commands[i] = strings.ToUpper(name) + " " + args
 	}
 	return commands
+}
+
+// inOne is a large value's reading as the one MGET that it stands for: the
+// other keys, the value by itself, and its timestamp once more.
+func inOne(commands []string) []string {
+	if len(commands) != 3 || !strings.HasPrefix(commands[1], "GET ") {
+		return commands
+	}
+	value := strings.TrimPrefix(commands[1], "GET ")
+	others, mget := strings.CutPrefix(commands[0], "MGET ")
+	if !mget || commands[2] != "GET "+value+"#timestamp" {
+		return commands
+	}
+	return []string{"MGET " + value + " " + others}
 }
 
 // The groups that are about decoding would measure nothing if the SDK

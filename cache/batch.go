@@ -28,6 +28,8 @@ type batcher struct {
 	callers int // that they read for
 	larges  int // commands under way, of those that are
 	waiting []*batchRead
+
+	buffers sync.Pool // of *[]byte, for large values
 }
 
 const (
@@ -55,8 +57,9 @@ const (
 // batchRead is what one caller reads: the values of keys, and, with size, the
 // length of the first key in place of its value.
 type batchRead struct {
-	keys []string
-	size bool
+	keys  []string
+	size  bool
+	known *parsed // as for getAlone
 
 	done   chan struct{}
 	values []any
@@ -64,21 +67,68 @@ type batchRead struct {
 	err    error
 }
 
-// get reads keys for one caller. large says that the reply is.
-func (b *batcher) get(ctx context.Context, keys []string, large bool) ([]any, error) {
+// get reads keys for one caller. known is the customer value that the first of
+// them had when it was last read, nil if it is not known or not read.
+func (b *batcher) get(ctx context.Context, keys []string, known *parsed) ([]any, error) {
+	if !known.large() {
+		known = nil
+	}
 	if b.inline(ctx) {
-		if large {
+		if known != nil {
 			b.count(1)
 			defer b.count(-1)
-			return b.client.MGet(ctx, keys...).Result()
+			return b.getAlone(ctx, keys, known)
 		}
 		if b.enter() {
 			defer b.next()
-			return b.client.MGet(ctx, keys...).Result()
+			return b.getAlone(ctx, keys, nil)
 		}
 	}
-	_, values, err := b.join(ctx, keys, false, large)
+	_, values, err := b.join(ctx, &batchRead{keys: keys, known: known})
 	return values, err
+}
+
+// getAlone reads keys with nobody else. known is the large value that the first
+// of them had, nil if it is not large.
+func (b *batcher) getAlone(ctx context.Context, keys []string, known *parsed) ([]any, error) {
+	if known != nil {
+		if values, ok := b.getLarge(ctx, keys, known.raw); ok {
+			return values, nil
+		}
+	}
+	return b.client.MGet(ctx, keys...).Result()
+}
+
+// getLarge reads keys as one MGET would. The first has a large value, which is
+// probably still the one that is known, and the third its timestamp. It reads
+// the value into memory that is used again, because to allocate what is only
+// compared costs more than the rest of a check. The other keys are read before
+// the value: that they belong to it is sure if the timestamp is the same after
+// it. ok is false if it is not, and in all cases that are not the usual one.
+func (b *batcher) getLarge(ctx context.Context, keys []string, known string) (values []any, ok bool) {
+	const slack = 1024 // a reply that does not fit costs the connection
+	buffer, _ := b.buffers.Get().(*[]byte)
+	if buffer == nil || len(*buffer) < len(known)+slack {
+		made := make([]byte, len(known)+len(known)/4+slack)
+		buffer = &made
+	}
+	defer b.buffers.Put(buffer)
+	pipe := b.client.Pipeline()
+	others := pipe.MGet(ctx, keys[1:]...)
+	value := redis.NewZeroCopyStringCmd(ctx, *buffer, "get", keys[0])
+	_ = pipe.Process(ctx, value)
+	after := pipe.Get(ctx, keys[2])
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, false
+	}
+	rest := others.Val()
+	if len(rest) != len(keys)-1 || rest[1] != after.Val() {
+		return nil, false
+	}
+	if string(value.Bytes()) != known {
+		known = string(value.Bytes())
+	}
+	return append(append(make([]any, 0, len(keys)), known), rest...), true
 }
 
 // sizeAndGet reads the length of the first key and the values of the others.
@@ -87,7 +137,7 @@ func (b *batcher) sizeAndGet(ctx context.Context, keys []string) (int, []any, er
 		defer b.next()
 		return b.sizeAndGetAlone(ctx, keys)
 	}
-	return b.join(ctx, keys, true, false)
+	return b.join(ctx, &batchRead{keys: keys, size: true})
 }
 
 // inline reports whether a read may run in the caller's own goroutine. go-redis
@@ -127,9 +177,10 @@ func (b *batcher) most() int {
 }
 
 // join reads in another goroutine, together with others if enough are under way.
-func (b *batcher) join(ctx context.Context, keys []string, size, large bool) (int, []any, error) {
+func (b *batcher) join(ctx context.Context, r *batchRead) (int, []any, error) {
 	// The keys may be parts of the caller's stack, which this read can outlive.
-	r := &batchRead{keys: append([]string(nil), keys...), size: size, done: make(chan struct{})}
+	r.keys, r.done = append([]string(nil), r.keys...), make(chan struct{})
+	large := r.known != nil
 	b.mu.Lock()
 	alone := large || b.readers < b.most()
 	switch {
@@ -144,7 +195,7 @@ func (b *batcher) join(ctx context.Context, keys []string, size, large bool) (in
 	b.mu.Unlock()
 	var timeout <-chan time.Time
 	if alone {
-		go b.runAlone(ctx, r, large)
+		go b.runAlone(ctx, r)
 	} else if deadline, ok := ctx.Deadline(); ok {
 		timer := time.NewTimer(time.Until(deadline))
 		defer timer.Stop()
@@ -162,14 +213,14 @@ func (b *batcher) join(ctx context.Context, keys []string, size, large bool) (in
 
 // runAlone reads for one caller, under its own deadline, and then gives its
 // place to those that wait.
-func (b *batcher) runAlone(ctx context.Context, r *batchRead, large bool) {
+func (b *batcher) runAlone(ctx context.Context, r *batchRead) {
 	if r.size {
 		r.length, r.values, r.err = b.sizeAndGetAlone(ctx, r.keys)
 	} else {
-		r.values, r.err = b.client.MGet(ctx, r.keys...).Result()
+		r.values, r.err = b.getAlone(ctx, r.keys, r.known)
 	}
 	close(r.done)
-	if large {
+	if r.known != nil {
 		b.count(-1)
 		return
 	}

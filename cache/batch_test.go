@@ -45,7 +45,7 @@ func readSome(ctx context.Context, b *batcher, random *rand.Rand) error {
 	}
 	keys = append(keys, "absent")
 	if random.IntN(2) == 0 {
-		values, err := b.get(ctx, keys, random.IntN(20) == 0)
+		values, err := b.get(ctx, keys, nil)
 		if err != nil {
 			return err
 		}

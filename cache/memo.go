@@ -15,11 +15,20 @@ type parsed struct {
 	mu    sync.Mutex
 	items map[Ref]*item
 	all   []*item  // every entitlement, in the value's order; nil until asked for
-	names []string // of the keys that a reading of all needs; nil until asked for
+	names []string // of the keys that a reading of all needs; until asked for, those of the value before
 }
 
 // large reports whether the value, if it is known, is a large one to read.
 func (v *parsed) large() bool { return v != nil && len(v.raw) > batchLarge }
+
+// follow takes over from the value before what a reading of all needs: as a
+// rule it is the same.
+func (v *parsed) follow(before *parsed) {
+	names := before.stateKeys()
+	v.mu.Lock()
+	v.names = names
+	v.mu.Unlock()
+}
 
 // parse checks and indexes a customer value.
 func parse(raw string, sizeHint int) (*parsed, error) {
@@ -85,8 +94,9 @@ func (v *parsed) list(head []string) ([]*item, error) {
 
 // stateKeys names the keys that a reading of every entitlement needs: those
 // that it begins with, then the usages of all entitlements that have one, and
-// the usages' timestamps, in the order of list; nil if that has not been
-// called, or if nothing is known. The names are shared and never changed.
+// the usages' timestamps, in the order of list. Until that has been called it
+// names those of the value before, if any. The names are shared and never
+// changed.
 func (v *parsed) stateKeys() []string {
 	if v == nil {
 		return nil

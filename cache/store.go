@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -114,7 +115,7 @@ func (s *Store) read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	}
 	var keyArray [maxReadKeys]string
 	keys := names.names(keyArray[:0])
-	values, err := s.get(ctx, keys, known.large())
+	values, err := s.get(ctx, keys, known)
 	if err != nil {
 		return false, err
 	}
@@ -169,7 +170,7 @@ func (s *Store) read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	if wallet != rate.CurrencyID {
 		name := UsageKey(s.prefix, k, Ref{IsCredit: true, ID: rate.CurrencyID})
 		walletKeys = []string{name, TimestampKey(name), keys[2]}
-		if walletValues, err = s.get(ctx, walletKeys, false); err != nil {
+		if walletValues, err = s.get(ctx, walletKeys, nil); err != nil {
 			return false, err
 		}
 		changed = timestampReply(walletValues[2]) != head.times.Value
@@ -234,6 +235,7 @@ func (s *Store) readHead(k Key, known *parsed, keys []string, values []any) (hea
 			h.damaged = append(h.damaged, damaged(keys[0], value.text))
 			break
 		}
+		v.follow(known)
 		s.memo.put(k, v)
 		h.value = v
 	}
@@ -344,43 +346,47 @@ func (s *Store) namesLen(k Key, ref Ref, withUsage bool, wallet string) int {
 }
 
 // ReadState reads all entitlements of k. The value names the usages: what was
-// read last tells which they are, so that it takes one round trip, unless the
-// value is another one since. Then it takes a second trip for the usages, and
-// if the value changes in between, everything is read once more.
+// read last tells which they are, so that it takes one round trip, unless they
+// are others since. Then it takes a second trip for the usages, and if the
+// value changes in between, everything is read once more.
 func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 	ctx, err := s.deadline(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, changed, err := s.readState(ctx, k)
-	if err == nil && changed {
-		r, _, err = s.readState(ctx, k)
+	r, changed, err := s.readState(ctx, k, nil)
+	if err == nil && changed != nil {
+		r, _, err = s.readState(ctx, k, changed)
 	}
 	return r, err
 }
 
-// readState also reports whether the value changed before its usages were read.
-func (s *Store) readState(ctx context.Context, k Key) (r *StateReading, changed bool, err error) {
+// readState reads the keys that are named, or those that a reading of all needs
+// as far as that is known. If the value changed before its usages were read, it
+// also returns the keys that it needed.
+func (s *Store) readState(ctx context.Context, k Key, keys []string) (r *StateReading, changed []string, err error) {
 	known := s.memo.get(k)
-	keys := known.stateKeys()
+	if keys == nil {
+		keys = known.stateKeys()
+	}
 	if keys == nil || !s.single { // across the servers of a Cluster one trip would not be one moment
 		keys = s.headKeys(k)
 	}
-	values, err := s.get(ctx, keys, known.large())
+	values, err := s.get(ctx, keys, known)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	head, rest := s.readHead(k, known, keys, values)
 	r = &StateReading{Faults: head.faults, Times: head.times, Damaged: head.damaged}
 	if head.value == nil {
-		return r, false, nil
+		return r, nil, nil
 	}
 	r.ValueSize = len(head.value.raw)
 	items, err := head.value.list(keys[:rest])
 	if err != nil {
 		r.Faults |= ValueUnreadable
 		r.Damaged = append(r.Damaged, damaged(keys[0], head.value.raw))
-		return r, false, nil //nolint:nilerr // what cannot be read is a fault of the reading
+		return r, nil, nil //nolint:nilerr // what cannot be read is a fault of the reading
 	}
 	if len(items) == 0 {
 		var bad bool
@@ -388,14 +394,17 @@ func (s *Store) readState(ctx context.Context, k Key) (r *StateReading, changed 
 			r.Faults |= MetadataUnreadable
 			r.Damaged = append(r.Damaged, damaged(keys[1], head.metadata.text))
 		}
-		return r, false, nil
+		return r, nil, nil
 	}
-	usageKeys, usages := head.value.stateKeys()[rest:], values[rest:]
-	if len(usageKeys) > 0 && (head.value != known || len(usages) == 0) {
-		if usages, err = s.get(ctx, append(usageKeys[:len(usageKeys):len(usageKeys)], keys[2]), false); err != nil {
-			return nil, false, err
+	needed := head.value.stateKeys()
+	usageKeys, usages := needed[rest:], values[rest:]
+	if !slices.Equal(usageKeys, keys[rest:]) {
+		if usages, err = s.get(ctx, append(usageKeys[:len(usageKeys):len(usageKeys)], keys[2]), nil); err != nil {
+			return nil, nil, err
 		}
-		changed = timestampReply(usages[len(usageKeys)]) != head.times.Value
+		if timestampReply(usages[len(usageKeys)]) != head.times.Value {
+			changed = needed
+		}
 	}
 	r.Entitlements = make([]CachedEntitlement, len(items))
 	next := 0
@@ -439,7 +448,7 @@ func (s *Store) ReadTimes(ctx context.Context, k Key) (Times, error) {
 	if k.ResourceID != "" {
 		keys = append(keys, TimestampKey(ValueKey(s.prefix, k.Customer())))
 	}
-	values, err := s.get(ctx, keys, false)
+	values, err := s.get(ctx, keys, nil)
 	t := Times{Value: NoTimestamp, Global: NoTimestamp}
 	if err != nil {
 		return t, err
@@ -452,14 +461,15 @@ func (s *Store) ReadTimes(ctx context.Context, k Key) (Times, error) {
 }
 
 // get reads keys: in one command where one command can, else in one pipeline.
-func (s *Store) get(ctx context.Context, keys []string, large bool) ([]any, error) {
+// known is as for batcher.get.
+func (s *Store) get(ctx context.Context, keys []string, known *parsed) ([]any, error) {
 	if s.detach || s.batch == nil && ctx.Done() != nil {
 		// go-redis heeds a context's deadline at best, but not its cancellation.
 		// The keys may be parts of the caller's stack; the command may outlive it.
 		return detached(ctx, append([]string(nil), keys...), s.getNow)
 	}
 	if s.batch != nil {
-		return s.batch.get(ctx, keys, large)
+		return s.batch.get(ctx, keys, known)
 	}
 	return s.getNow(ctx, keys)
 }
