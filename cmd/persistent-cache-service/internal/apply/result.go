@@ -55,4 +55,7 @@ type Job struct {
 	At time.Time
 	// Done is called once, with what became of it.
 	Done func(Result)
+	// Shrunk is called if the job goes on to wait for a refetch, and its message
+	// takes up no room worth counting any more; nil: nobody wants to know.
+	Shrunk func()
 }

@@ -21,6 +21,10 @@ func (e *Engine) write(ctx context.Context, job Job) (Result, bool) {
 		case known.at == 0:
 			// An empty list is kept without a time: there is no telling
 			// whether the message is from before or after it.
+			job.Message.State = entitlements.State{}
+			if job.Shrunk != nil {
+				job.Shrunk()
+			}
 			return e.refetcher.submit(job)
 		case known.cached() || e.config.Policy == cache.Upsert:
 			result, err := e.writeState(ctx, m.Key, m.State, job.At)

@@ -28,7 +28,7 @@ type Config struct {
 	RedisDB           int    `env:"REDIS_DB" envDefault:"0" help:"number of the database in Redis"`
 	RedisUsername     string `env:"REDIS_USERNAME" help:"user of Redis (also read from REDIS_USER)"`
 	RedisPassword     Secret `env:"REDIS_PASSWORD" help:"password of Redis"`
-	RedisTLS          bool   `env:"REDIS_TLS" envDefault:"0" help:"speak TLS to Redis: 0, 1, true or false"`
+	RedisTLS          bool   `env:"REDIS_TLS" envDefault:"0" help:"speak TLS to Redis: 0, 1, true or false; SSL_CERT_FILE names the certificates of a private authority"`
 
 	BatchSize         int    `env:"BATCH_SIZE" envDefault:"1" help:"messages per receive, 1 to 10"`
 	KeysTTLSeconds    int64  `env:"KEYS_TTL_IN_SECS" envDefault:"604800" help:"life of the keys in Redis in seconds; negative: no expiry"`

@@ -23,13 +23,12 @@ const (
 	// take when the service stops. One that is given up can have taken
 	// messages from the queue, which then stay hidden for their whole time.
 	receiveGrace = 2 * time.Second
-	// maxInHand and maxBytesInHand are how many messages may be worked on,
-	// those aside that wait for a refetch, and how large all of them may be.
-	// Receives that are under way when that is reached come on top.
-	maxInHand      = 256
-	maxBytesInHand = 512 << 10
-	// fullPoll is how often to look whether there is room again.
-	fullPoll = 5 * time.Millisecond
+	// maxInHand is how many messages may be in hand, those aside that wait for
+	// a refetch. Receives that are under way when that is reached come on top.
+	maxInHand = 256
+	// maxBytesAtWork is from how many bytes of messages on no other is worked
+	// on at the same time: reading and writing one takes some times its size.
+	maxBytesAtWork = 1 << 20
 	// retryFirst and retryMost bound the wait after a failed receive.
 	retryFirst = 250 * time.Millisecond
 	retryMost  = 20 * time.Second
@@ -60,9 +59,11 @@ type Consumer struct {
 	deletes *batcher[string]
 	returns *batcher[returned]
 
+	fewer, smaller room // below maxInHand, below maxBytesAtWork
+
 	mu     sync.Mutex
 	inHand map[*delivery]struct{}
-	bytes  int                          // of what is worked on
+	bytes  int                          // of the messages that are worked on
 	counts map[string]map[string]uint64 // by type and outcome
 	last   time.Time
 	logged memory
@@ -71,7 +72,7 @@ type Consumer struct {
 // delivery is a message in hand.
 type delivery struct {
 	message     queue.Message
-	size        int
+	size        int // what it counts for in the bytes that are worked on
 	received    time.Time
 	hiddenUntil time.Time
 }
@@ -83,7 +84,7 @@ type returned struct {
 
 // New makes a Consumer. Nothing is received until Run.
 func New(config Config) *Consumer {
-	return &Consumer{config: config, inHand: map[*delivery]struct{}{}, counts: map[string]map[string]uint64{}}
+	return &Consumer{config: config, fewer: newRoom(), smaller: newRoom(), inHand: map[*delivery]struct{}{}, counts: map[string]map[string]uint64{}}
 }
 
 // Run consumes until ctx ends; then it finishes what is in hand, gives what is
@@ -149,7 +150,7 @@ func (c *Consumer) receive(ctx context.Context) {
 				return
 			}
 		}
-		if !c.awaitRoom(ctx) {
+		if !c.fewer.await(ctx, c.fewInHand) {
 			return
 		}
 		wait := c.config.Wait
@@ -177,30 +178,34 @@ func (c *Consumer) receive(ctx context.Context) {
 		failures = 0
 		turn(true)
 		c.config.State.Worked()
-		c.acceptAll(messages)
+		c.acceptAll(ctx, messages)
 	}
 }
 
-// awaitRoom waits while too much is in hand.
-func (c *Consumer) awaitRoom(ctx context.Context) bool {
-	for c.full() {
-		if !watch.Sleep(ctx, fullPoll) {
-			return false
-		}
-	}
-	return ctx.Err() == nil
-}
-
-func (c *Consumer) full() bool {
+// fewInHand reports whether there may be more messages in hand.
+func (c *Consumer) fewInHand() bool {
 	waiting := c.config.Engine.Waiting()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.inHand)-waiting >= maxInHand || c.bytes >= maxBytesInHand
+	return len(c.inHand)-waiting < maxInHand
+}
+
+// admit counts a message as worked on, if it may be.
+func (c *Consumer) admit(d *delivery) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bytes >= maxBytesAtWork {
+		return false
+	}
+	d.size = len(d.message.Body)
+	c.bytes += d.size
+	return true
 }
 
 // acceptAll takes messages in hand, all of them before the first is worked on,
-// so that none of them shows again meanwhile.
-func (c *Consumer) acceptAll(messages []queue.Message) {
+// so that none of them shows again meanwhile. It waits while too much is worked
+// on, unless the service stops.
+func (c *Consumer) acceptAll(ctx context.Context, messages []queue.Message) {
 	if len(messages) == 0 {
 		return
 	}
@@ -209,12 +214,12 @@ func (c *Consumer) acceptAll(messages []queue.Message) {
 	c.mu.Lock()
 	c.last = now
 	for i, m := range messages {
-		deliveries[i] = &delivery{message: m, size: len(m.Body), received: now, hiddenUntil: now.Add(c.config.Visibility)}
+		deliveries[i] = &delivery{message: m, received: now, hiddenUntil: now.Add(c.config.Visibility)}
 		c.inHand[deliveries[i]] = struct{}{}
-		c.bytes += len(m.Body)
 	}
 	c.mu.Unlock()
 	for _, d := range deliveries {
+		c.smaller.await(ctx, func() bool { return c.admit(d) })
 		c.accept(d)
 	}
 }
@@ -248,7 +253,8 @@ func (c *Consumer) accept(d *delivery) {
 	}
 	c.config.Engine.Submit(apply.Job{
 		ID: id, Message: m, At: at,
-		Done: func(r apply.Result) { c.finish(d, messageType, r) },
+		Done:   func(r apply.Result) { c.finish(d, messageType, r) },
+		Shrunk: func() { c.shrink(d) },
 	})
 }
 
@@ -258,6 +264,7 @@ func (c *Consumer) shrink(d *delivery) {
 	defer c.mu.Unlock()
 	c.bytes -= d.size
 	d.size = 0
+	c.smaller.tell()
 }
 
 func (c *Consumer) decode(d *delivery) (m message.Message, err error) {
@@ -291,6 +298,8 @@ func (c *Consumer) finish(d *delivery, messageType string, r apply.Result) {
 	byOutcome[r.Outcome]++
 	tell := r.Fate == apply.Leave && c.logged.add(d.message.ID)
 	c.mu.Unlock()
+	c.fewer.tell()
+	c.smaller.tell()
 
 	m := c.config.Metrics
 	m.Messages.WithLabelValues(messageType, r.Outcome).Inc()

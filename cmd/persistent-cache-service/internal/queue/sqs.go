@@ -2,7 +2,9 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -22,6 +24,10 @@ const (
 	maxIdleConnections = 128
 )
 
+// errNoReceipt says that a message can be neither deleted nor hidden; and a
+// call that named it would fail for the others in it, too.
+var errNoReceipt = errors.New("no receipt handle")
+
 // SQS is a queue of Amazon's Simple Queue Service, or of something that speaks
 // its protocol. It is safe for concurrent use.
 type SQS struct {
@@ -38,6 +44,8 @@ type Options struct {
 	Edge CredentialsSource
 	// OnCredentials is told where the credentials come from, once that is known.
 	OnCredentials func(source string)
+	// Log is told what the AWS client warns of; nil: nobody is.
+	Log *slog.Logger
 }
 
 // NewSQS makes a client of the queue. It sends nothing. The error is that of
@@ -47,13 +55,13 @@ func NewSQS(ctx context.Context, o Options) (*SQS, error) {
 		t.MaxIdleConns = maxIdleConnections
 		t.MaxIdleConnsPerHost = maxIdleConnections
 	})
-	config, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(o.Region), awsconfig.WithHTTPClient(client))
+	config, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(o.Region), awsconfig.WithHTTPClient(client), awsconfig.WithLogger(clientLog{o.Log}))
 	if err != nil {
 		return nil, fmt.Errorf("aws configuration: %w", err)
 	}
 	chain := &credentialsChain{aws: config.Credentials, edge: o.Edge, queueURL: o.QueueURL, found: o.OnCredentials}
 	config.Credentials = aws.NewCredentialsCache(chain)
-	return &SQS{client: sqs.NewFromConfig(config), http: client, url: o.QueueURL}, nil
+	return &SQS{client: sqs.NewFromConfig(config, readOurselves), http: client, url: o.QueueURL}, nil
 }
 
 // Close closes the idle connections.
@@ -83,6 +91,9 @@ func (q *SQS) Receive(ctx context.Context, most int, wait, visibility time.Durat
 	}
 	messages := make([]Message, len(out.Messages))
 	for i, m := range out.Messages {
+		if aws.ToString(m.ReceiptHandle) == "" {
+			return nil, fmt.Errorf("receive: message %s: %w", aws.ToString(m.MessageId), errNoReceipt)
+		}
 		messages[i] = Message{
 			ID: aws.ToString(m.MessageId), Receipt: aws.ToString(m.ReceiptHandle), Body: aws.ToString(m.Body),
 			SentAt:       sentAt(m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)]),
@@ -90,6 +101,13 @@ func (q *SQS) Receive(ctx context.Context, most int, wait, visibility time.Durat
 		}
 	}
 	return messages, nil
+}
+
+// readOurselves has the answers to ReceiveMessage read by protocol, which also
+// compares the checksums of what it reads.
+func readOurselves(o *sqs.Options) {
+	o.Protocol = &protocol{ClientProtocol: o.Protocol}
+	o.DisableMessageChecksumValidation = true
 }
 
 func tryOnce(o *sqs.Options) { o.Retryer = aws.NopRetryer{} }

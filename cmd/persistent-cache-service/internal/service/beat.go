@@ -16,9 +16,9 @@ const (
 )
 
 // probeRedis writes a key: a Redis that answers but takes no writes, because it
-// is full or a replica, is of no use here.
+// is full or a replica, is of no use here. It waits for nobody else's commands.
 func (s *Service) probeRedis(ctx context.Context) error {
-	return s.redis.Set(ctx, apply.ServiceKey(s.config.EnvironmentPrefix, "probe"), "1", probeTTL).Err()
+	return s.connections.Set(ctx, apply.ServiceKey(s.config.EnvironmentPrefix, "probe"), "1", probeTTL).Err()
 }
 
 // beat writes heartbeats for readers, while the service does what they rely

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/aws/smithy-go"
@@ -39,7 +41,7 @@ func Check(ctx context.Context, w io.Writer, c config.Config, version string) bo
 	say("configuration", nil, "environment prefix %q, policy %s", c.EnvironmentPrefix, c.CacheUpdatePolicy)
 
 	step(func(ctx context.Context) {
-		client := newRedis(&c)
+		client := redis.NewClient(redisOptions(&c))
 		found, err := checkRedis(ctx, client, &c)
 		if closeErr := client.Close(); err == nil {
 			err = closeErr
@@ -65,9 +67,9 @@ func Check(ctx context.Context, w io.Writer, c config.Config, version string) bo
 }
 
 func checkRedis(ctx context.Context, client *redis.Client, c *config.Config) (string, error) {
-	s := &Service{config: *c, redis: client}
+	s := &Service{config: *c, connections: client}
 	if err := s.probeRedis(ctx); err != nil {
-		return "", err
+		return "", explainTLS(err, c.RedisTLS)
 	}
 	found := fmt.Sprintf("%s, database %d, takes writes", client.Options().Addr, c.RedisDB)
 	info, err := client.Info(ctx, "server", "memory").Result()
@@ -86,6 +88,20 @@ func checkRedis(ctx context.Context, client *redis.Client, c *config.Config) (st
 		}
 	}
 	return found, nil
+}
+
+// explainTLS says what may be behind an error that looks the same when only one
+// side speaks TLS: a Redis that does not waits for more of what it takes for a
+// command, and one that does hangs up.
+func explainTLS(err error, on bool) error {
+	var failure net.Error
+	switch {
+	case on && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &failure) && failure.Timeout()):
+		return fmt.Errorf("%w (REDIS_TLS is on: does Redis speak TLS on that port?)", err)
+	case !on && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+		return fmt.Errorf("%w (REDIS_TLS is off: does Redis expect TLS on that port?)", err)
+	}
+	return err
 }
 
 func checkQueue(ctx context.Context, c *config.Config, api queue.CredentialsSource) (string, error) {

@@ -15,18 +15,19 @@ import (
 const (
 	// redisTimeout bounds one command, and the making of a connection.
 	redisTimeout = 3 * time.Second
-	// redisPool is how many connections there are at most, and redisPipes how
-	// many of those for pipelines, which only purges and scrapes use.
+	// redisPool is how many connections there are at most for single commands,
+	// of which most are sent together, and redisPipes how many for pipelines:
+	// one for each sending under way, and one for purges and scrapes.
 	redisPool  = 32
-	redisPipes = 2
+	redisPipes = togetherUnderWay + 1
 	// redisBuffer is the size of a connection's buffers: larger than most
 	// commands, and there are two for each connection.
 	redisBuffer = 16 << 10
 )
 
-// newRedis makes a client of the configured Redis. It does not connect. It
-// tries nothing again by itself: the service does, and knows what may be.
-func newRedis(c *config.Config) *redis.Client {
+// redisOptions are those of a client of the configured Redis. It tries nothing
+// again by itself: the service does, and knows what may be.
+func redisOptions(c *config.Config) *redis.Options {
 	o := &redis.Options{
 		Addr: net.JoinHostPort(c.RedisHost, strconv.Itoa(c.RedisPort)), DB: c.RedisDB,
 		Username: c.RedisUsername, Password: string(c.RedisPassword),
@@ -41,5 +42,5 @@ func newRedis(c *config.Config) *redis.Client {
 	if c.RedisTLS {
 		o.TLSConfig = &tls.Config{ServerName: c.RedisHost, MinVersion: tls.VersionTLS12}
 	}
-	return redis.NewClient(o)
+	return o
 }

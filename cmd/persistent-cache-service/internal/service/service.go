@@ -52,7 +52,7 @@ type Service struct {
 	metrics  *metrics.Metrics
 	reporter report.Reporter
 
-	redis    *redis.Client
+	redis    *redis.Client // sends through connections
 	store    *cache.Store
 	edge     *edge.Client
 	queue    queue.Queue
@@ -68,7 +68,8 @@ type Service struct {
 	heartbeat     atomic.Int64 // epoch ms of the last; 0: none
 	depth         atomic.Pointer[depth]
 
-	listener net.Listener
+	connections *redis.Client
+	listener    net.Listener
 }
 
 // New puts a Service together. It connects to nothing but opens its HTTP port.
@@ -76,9 +77,10 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	c := o.Config
 	s := &Service{
 		config: c, version: o.Version, log: o.Log, started: time.Now(),
-		metrics: metrics.New(o.Version), redis: newRedis(&c), queue: o.Queue,
+		metrics: metrics.New(o.Version), connections: redis.NewClient(redisOptions(&c)), queue: o.Queue,
 		edge: newEdge(&c, o.Version),
 	}
+	s.redis = sendTogether(s.connections, redisOptions(&c))
 	if c.EnvironmentID != "" {
 		s.environmentID.Store(&c.EnvironmentID)
 	}
@@ -86,7 +88,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	s.apiUp = watch.NewDependency(s.told("edge api"))
 	s.gate = watch.NewGate(s.probeRedis, s.told("redis"))
 	if s.queue == nil {
-		sqs, err := queue.NewSQS(ctx, queue.Options{Region: c.AWSRegion, QueueURL: c.QueueURL, Edge: s.edge, OnCredentials: s.onCredentials})
+		sqs, err := queue.NewSQS(ctx, queue.Options{Region: c.AWSRegion, QueueURL: c.QueueURL, Edge: s.edge, OnCredentials: s.onCredentials, Log: s.log})
 		if err != nil {
 			return nil, err
 		}
@@ -172,8 +174,10 @@ func (s *Service) Run(ctx context.Context) error {
 // close closes all connections.
 func (s *Service) close() {
 	s.reporter.Close(shutdownTimeout)
-	if err := s.redis.Close(); err != nil {
-		s.log.Debug("close redis", "err", err)
+	for _, client := range []*redis.Client{s.redis, s.connections} {
+		if err := client.Close(); err != nil {
+			s.log.Debug("close redis", "err", err)
+		}
 	}
 	s.edge.CloseIdle()
 	if s.sqs != nil {

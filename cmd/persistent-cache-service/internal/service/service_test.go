@@ -354,6 +354,33 @@ func TestEdgeAway(t *testing.T) {
 	require.Equal(t, 1, strings.Count(s.log.String(), "edge api is away"))
 }
 
+// Large lists that have to wait for the Edge API do not hold up the changes
+// that need it not.
+func TestLargeListsThatWait(t *testing.T) {
+	w := newWorld(t)
+	w.api.Fault(stiggtest.Status(503).On(stiggtest.Edge))
+	padding := `{"padding":"` + strings.Repeat("x", 200<<10) + `",`
+	var lists []string
+	for i := range 10 {
+		customer := fmt.Sprint("empty-", i)
+		w.cached(customer, time.UnixMilli(0))
+		lists = append(lists, padding+strings.TrimPrefix(listMessage(customer, 1, 1, t0), "{"))
+	}
+	w.cached("c", t0)
+	s := w.start()
+	w.send(lists...)
+	waiting := func() int {
+		queue, _ := s.status()["queue"].(map[string]any)
+		n, _ := queue["messagesWaitingForRefetch"].(float64)
+		return int(n)
+	}
+	require.Eventually(t, func() bool { return waiting() == len(lists) }, 10*time.Second, 20*time.Millisecond)
+	w.send(usageMessage("c", "f", 5, t0.Add(time.Hour)))
+	require.Eventually(t, func() bool { return s.count("usageUpdatedV2", "applied") == 1 }, 5*time.Second, 20*time.Millisecond)
+	w.api.ClearFaults()
+	w.empty()
+}
+
 // Credentials come from the Edge API when AWS's own chain has none, and are
 // renewed before they end.
 func TestCredentialsFromTheEdgeAPI(t *testing.T) {
