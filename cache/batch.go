@@ -46,6 +46,9 @@ const (
 	// batchLarge is the size of a customer value, in bytes, from which on reads
 	// go out by themselves: a reply of megabytes delays all that wait for it.
 	batchLarge = 32 << 10
+	// batchKeys is the most keys of a read that goes out with others: those of
+	// many entitlements are better spread over several connections.
+	batchKeys = 32
 	// inlineTimeout is the longest timeout with which a read may run in the
 	// caller's own goroutine.
 	inlineTimeout = 150 * time.Millisecond
@@ -59,6 +62,7 @@ const (
 type batchRead struct {
 	keys  []string
 	size  bool
+	large bool    // to be read alone
 	known *parsed // as for getAlone
 
 	done   chan struct{}
@@ -73,8 +77,9 @@ func (b *batcher) get(ctx context.Context, keys []string, known *parsed) ([]any,
 	if !known.large() {
 		known = nil
 	}
+	large := known != nil || len(keys) > batchKeys
 	if b.inline(ctx) {
-		if known != nil {
+		if large {
 			b.count(1)
 			defer b.count(-1)
 			return b.getAlone(ctx, keys, known)
@@ -84,7 +89,7 @@ func (b *batcher) get(ctx context.Context, keys []string, known *parsed) ([]any,
 			return b.getAlone(ctx, keys, nil)
 		}
 	}
-	_, values, err := b.join(ctx, &batchRead{keys: keys, known: known})
+	_, values, err := b.join(ctx, &batchRead{keys: keys, large: large, known: known})
 	return values, err
 }
 
@@ -106,23 +111,36 @@ func (b *batcher) getAlone(ctx context.Context, keys []string, known *parsed) ([
 // the value: that they belong to it is sure if the timestamp is the same after
 // it. ok is false if it is not, and in all cases that are not the usual one.
 func (b *batcher) getLarge(ctx context.Context, keys []string, known string) (values []any, ok bool) {
-	const slack = 1024 // a reply that does not fit costs the connection
+	const slack, forTime = 1024, 512 // a reply that does not fit costs the connection
 	buffer, _ := b.buffers.Get().(*[]byte)
-	if buffer == nil || len(*buffer) < len(known)+slack {
-		made := make([]byte, len(known)+len(known)/4+slack)
+	if buffer == nil || len(*buffer) < forTime+len(known)+slack {
+		made := make([]byte, forTime+len(known)+len(known)/4+slack)
 		buffer = &made
 	}
 	defer b.buffers.Put(buffer)
+	// All arguments in one piece of memory.
+	args := make([]any, 0, len(keys)+4)
+	args = append(args, "mget")
+	for _, key := range keys[1:] {
+		args = append(args, key)
+	}
+	n := len(args)
+	args = append(args, "get", keys[0], "get", args[2])
+	others := redis.NewSliceCmd(ctx, args[:n]...)
+	value := redis.NewZeroCopyStringCmd(ctx, (*buffer)[forTime:], args[n:n+2]...)
+	after := redis.NewZeroCopyStringCmd(ctx, (*buffer)[:forTime:forTime], args[n+2:]...)
 	pipe := b.client.Pipeline()
-	others := pipe.MGet(ctx, keys[1:]...)
-	value := redis.NewZeroCopyStringCmd(ctx, *buffer, "get", keys[0])
-	_ = pipe.Process(ctx, value)
-	after := pipe.Get(ctx, keys[2])
+	if err := pipe.BatchProcess(ctx, others, value, after); err != nil {
+		return nil, false
+	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, false
 	}
 	rest := others.Val()
-	if len(rest) != len(keys)-1 || rest[1] != after.Val() {
+	if len(rest) != len(keys)-1 {
+		return nil, false
+	}
+	if before, ok := rest[1].(string); !ok || before != string(after.Bytes()) {
 		return nil, false
 	}
 	if string(value.Bytes()) != known {
@@ -180,11 +198,10 @@ func (b *batcher) most() int {
 func (b *batcher) join(ctx context.Context, r *batchRead) (int, []any, error) {
 	// The keys may be parts of the caller's stack, which this read can outlive.
 	r.keys, r.done = append([]string(nil), r.keys...), make(chan struct{})
-	large := r.known != nil
 	b.mu.Lock()
-	alone := large || b.readers < b.most()
+	alone := r.large || b.readers < b.most()
 	switch {
-	case large:
+	case r.large:
 		b.larges++
 	case alone:
 		b.readers++
@@ -220,7 +237,7 @@ func (b *batcher) runAlone(ctx context.Context, r *batchRead) {
 		r.values, r.err = b.getAlone(ctx, r.keys, r.known)
 	}
 	close(r.done)
-	if r.known != nil {
+	if r.large {
 		b.count(-1)
 		return
 	}
