@@ -64,7 +64,7 @@ func TestLargeReadsAreOfOneMoment(t *testing.T) {
 	readers.Wait()
 	for i := range reads {
 		require.NoError(t, errs[i])
-		require.Greater(t, reads[i], 100, "reads went on all the time")
+		require.Greater(t, reads[i], 20, "reads went on all the time")
 	}
 	t.Logf("reads: %v", reads)
 }
