@@ -41,7 +41,7 @@ func TestContextEndedBefore(t *testing.T) {
 			require.True(t, state.IsFallback)
 			require.ErrorIs(t, client.ReloadEntitlements(gone, "acme", ""), context.Canceled)
 			require.Zero(t, api.Count(isFetch))
-			require.Empty(t, recorder.Calls())
+			require.Empty(t, callsOfChecks(recorder))
 			require.Zero(t, client.Stats().RedisErrors, "that says nothing about Redis")
 		})
 	}

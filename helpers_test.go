@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,3 +87,11 @@ func eventually(t testing.TB, condition func() bool, what string) {
 }
 
 func background() context.Context { return context.Background() }
+
+// callsOfChecks are the commands that were sent, without the reading of the
+// heartbeat, which goes on whoever calls.
+func callsOfChecks(recorder *redistest.Recorder) []redistest.Command {
+	return slices.DeleteFunc(recorder.Calls(), func(c redistest.Command) bool {
+		return strings.Contains(c.String(), "heartbeat")
+	})
+}

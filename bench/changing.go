@@ -41,12 +41,14 @@ func (h *changing) next() string { return h.variants[h.reads.Add(1)%variantCount
 // DialHook changes nothing.
 func (h *changing) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-// ProcessPipelineHook replaces the value of a GET that brings its own memory.
+// ProcessPipelineHook replaces a value that is read into memory of its reader,
+// but not its timestamp.
 func (h *changing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, commands []redis.Cmder) error {
 		err := next(ctx, commands)
 		for _, command := range commands {
-			if get, ok := command.(*redis.ZeroCopyStringCmd); ok && err == nil {
+			get, ok := command.(*redis.ZeroCopyStringCmd)
+			if ok && err == nil && len(get.Bytes()) == len(h.variants[0]) {
 				copy(get.Bytes(), h.next())
 			}
 		}

@@ -113,6 +113,7 @@ func (s *Server) Close() {
 
 	_ = s.http.Close() // closing a listener and connections that are given up anyway
 	<-s.served
+	_ = s.http.Close() // a connection that was just being accepted is known only now
 	timeout := time.NewTimer(drainTimeout)
 	defer timeout.Stop()
 	select {

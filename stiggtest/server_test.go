@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -197,4 +201,33 @@ func TestWaitForRequests(t *testing.T) {
 	err := api.WaitForRequests(ctx, 3, stiggtest.Edge)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "2 of 3")
+}
+
+// A connection that is made while the server closes is not served afterwards.
+func TestCloseMissesNoConnection(t *testing.T) {
+	for range 300 {
+		api, err := stiggtest.Start()
+		require.NoError(t, err)
+		address := strings.TrimPrefix(api.URL(), "http://")
+		connections := make([]net.Conn, 8)
+		var group sync.WaitGroup
+		for i := range connections {
+			group.Go(func() { connections[i], _ = net.Dial("tcp", address) }) // refused, if it is too late
+		}
+		api.Close()
+		group.Wait()
+		for _, c := range connections {
+			if c == nil {
+				continue
+			}
+			require.NoError(t, c.SetDeadline(time.Now().Add(5*time.Second)))
+			_, err := c.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+			if err == nil {
+				_, err = c.Read(make([]byte, 1))
+			}
+			require.Error(t, err, "it was answered")
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+			require.NoError(t, c.Close())
+		}
+	}
 }

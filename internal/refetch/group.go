@@ -252,18 +252,24 @@ func (g *Group) run(f *flight, k cache.Key, cause Cause) {
 	default:
 		g.fleetFlight(f, k, cause)
 	}
+	after := g.leave(f, k)
+	close(f.over)
+	for _, tell := range after {
+		tell(f.valueTime)
+	}
+}
+
+// leave lets nobody join the flight any more, and returns who wants to be told
+// of its end.
+func (g *Group) leave(f *flight, k cache.Key) (after []func(int64)) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	for _, fk := range []flightKey{{k, false}, {k, true}} {
 		if g.flights[fk] == f {
 			delete(g.flights, fk)
 		}
 	}
-	after := f.after
-	g.mu.Unlock()
-	close(f.over)
-	for _, tell := range after {
-		tell(f.valueTime)
-	}
+	return f.after
 }
 
 // found ends the flight if the cache has meanwhile what was missing.
@@ -295,6 +301,7 @@ func (g *Group) fetchAlone(f *flight, k cache.Key, cause Cause) error {
 	case g.writable(k):
 		f.finish(live, nil)
 		f.valueTime = g.write(k, live, cause)
+		g.leave(f, k) // Redis has it, or it is held: what else the flight does may take long
 	default:
 		g.holds.put(k, live) // before the answer, so that nobody asks in between
 		f.finish(live, nil)
