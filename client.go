@@ -107,7 +107,9 @@ func (c *Client) connect() {
 		if c.redis == nil {
 			c.redis, c.ownsRedis = newRedisClient(*r), true
 		}
-		c.store = cache.NewStore(cache.Options{Client: c.redis, Prefix: r.EnvironmentPrefix, TTL: r.TTL, Timeout: r.Timeout})
+		c.store = cache.NewStore(cache.Options{
+			Client: c.redis, Prefix: r.EnvironmentPrefix, TTL: r.TTL, Timeout: r.Timeout, Kept: c.config.LRU != nil,
+		})
 		c.health = health.New(health.Config{
 			Probe:        c.store.Probe,
 			ProbeTimeout: r.Timeout, Interval: probeInterval, Threshold: redisThreshold,

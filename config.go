@@ -88,10 +88,13 @@ type RedisConfig struct {
 
 	// Client is a client that the program already has; it stands in place of
 	// everything above, and is not closed by Client.Close. Set its
-	// ContextTimeoutEnabled: without it every read needs a goroutine of its
-	// own to keep to Timeout, and against a silent Redis those goroutines, and
-	// a write that is under way at Close, last as long as the client's own
-	// timeouts.
+	// ContextTimeoutEnabled, and a DialTimeout and PoolTimeout of no more than
+	// Timeout: else every read needs a goroutine of its own to keep to Timeout,
+	// and against a silent Redis those goroutines, and a write that is under
+	// way at Close, last as long as the client's own timeouts. With LRU, Redis
+	// tells of changes on a connection of the SDK's own, which takes address,
+	// TLS and login from the client's options, but not OnConnect; where it
+	// cannot log in, what is in memory is revalidated.
 	Client redis.UniversalClient
 
 	// EnvironmentPrefix is what all keys begin with. Required: it must equal
@@ -101,7 +104,8 @@ type RedisConfig struct {
 	// negative: no expiry.
 	TTL time.Duration
 	// Timeout bounds the wait for Redis in one check; then the API is asked.
-	// Default 100 ms.
+	// Default 100 ms. Up to 150 ms, a context that is canceled during that wait
+	// is noticed at its end; its deadline is always heeded.
 	Timeout time.Duration
 	// OutageTTL is how long a live answer is used again when Redis does not
 	// take it, so that an outage of Redis does not become a request to the API
@@ -121,6 +125,7 @@ type RedisConfig struct {
 // and are fetched anew beside the calls before they end.
 type LRUConfig struct {
 	// MaxEntries is how many entitlements are kept. Required, more than 0.
+	// Without Redis, a customer that has more than that is kept alone.
 	MaxEntries int
 	// TTL is the longest that an entry is used. Default: no limit with Redis,
 	// 30 s without.
@@ -131,7 +136,7 @@ type LRUConfig struct {
 	MaxStale time.Duration
 	// Revalidate asks Redis on every check whether the entry has changed, in
 	// one round trip whose cost does not grow with the number of entitlements,
-	// instead of relying on being told.
+	// instead of relying on being told. GetEntitlements reads everything then.
 	Revalidate bool
 }
 

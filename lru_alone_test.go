@@ -97,8 +97,8 @@ func TestAloneIsBounded(t *testing.T) {
 	}
 }
 
-// TestAloneStale: without the API, what is known is answered for MaxStale
-// longer, marked as stale, with an error that says why; then the fallback.
+// TestAloneStale: without the API, what is known is answered until it is as old
+// as MaxStale, marked as stale, with an error that says why; then the fallback.
 func TestAloneStale(t *testing.T) {
 	const ttl, maxStale = 300 * time.Millisecond, time.Second
 	api := acmeAPI(t)
@@ -109,7 +109,7 @@ func TestAloneStale(t *testing.T) {
 	require.Equal(t, stigg.SourceMemory, callsOf(t, client, "acme").Source)
 	time.Sleep(time.Until(fetched.Add(ttl + 20*time.Millisecond)))
 	stale := 0
-	for time.Since(fetched) < ttl+maxStale-100*time.Millisecond {
+	for time.Since(fetched) < maxStale-100*time.Millisecond {
 		a, err := client.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "acme", FeatureID: "calls"})
 		require.ErrorIs(t, err, stigg.ErrUnavailable)
 		require.True(t, a.Stale)
@@ -123,7 +123,7 @@ func TestAloneStale(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	require.Greater(t, stale, 10)
-	time.Sleep(time.Until(fetched.Add(ttl + maxStale + 50*time.Millisecond)))
+	time.Sleep(time.Until(fetched.Add(maxStale + 50*time.Millisecond)))
 	a, err := client.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "acme", FeatureID: "calls"})
 	require.ErrorIs(t, err, stigg.ErrUnavailable)
 	require.True(t, a.IsFallback)
@@ -176,4 +176,18 @@ func TestAloneHitCostsNoAllocation(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, testing.AllocsPerRun(100, func() { _, _ = g.get(ctx, client, q) }), g.name)
 	}
+}
+
+// TestAloneLargeCustomer: a customer of more entitlements than are kept is kept
+// all the same, alone; to ask the API for each of its checks would be worse.
+func TestAloneLargeCustomer(t *testing.T) {
+	api := acmeAPI(t)
+	client := alone(t, api, stigg.LRUConfig{MaxEntries: 2})
+	require.Greater(t, len(acmeEntitlements()), 2)
+	callsOf(t, client, "acme")
+	api.ResetRequests()
+	for range 10 {
+		require.Equal(t, stigg.SourceMemory, callsOf(t, client, "acme").Source)
+	}
+	require.Zero(t, api.Count(isFetch))
 }

@@ -15,9 +15,10 @@ type Status struct {
 	Redis DependencyStatus
 	API   DependencyStatus
 	// Heartbeat is when the persistent-cache-service that keeps the cache fresh
-	// last gave a sign of life, as far as was seen in the last half minute.
-	// Zero: unknown; not every such service gives one. One that is minutes old
-	// says that the cache is not kept fresh any more.
+	// last gave a sign of life, as far as was seen in the last minute. Zero:
+	// unknown; not every such service gives one, and while Redis is down nobody
+	// sees it. One that is minutes old says that the cache is not kept fresh
+	// any more.
 	Heartbeat time.Time
 }
 
@@ -62,9 +63,9 @@ func (c *Client) Status() Status {
 	if !c.config.Offline {
 		s.API = c.api.get()
 	}
-	c.heartbeat.mu.Lock()
-	s.Heartbeat = c.heartbeat.at
-	c.heartbeat.mu.Unlock()
+	if s.Redis.State == StateUp {
+		s.Heartbeat = c.heartbeat.seen(time.Now())
+	}
 	return s
 }
 
@@ -103,8 +104,19 @@ func (a *apiStatus) asked(err error, answered bool) {
 
 // heartbeat is when the persistent-cache-service was last seen.
 type heartbeat struct {
-	mu sync.Mutex
-	at time.Time
+	mu   sync.Mutex
+	at   time.Time
+	read time.Time
+}
+
+// seen is the heartbeat, if it was read lately.
+func (h *heartbeat) seen(now time.Time) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now.Sub(h.read) > 2*heartbeatInterval {
+		return time.Time{}
+	}
+	return h.at
 }
 
 // watchHeartbeat reads the heartbeat now and then, until ctx ends.
@@ -116,7 +128,7 @@ func (c *Client) watchHeartbeat(ctx context.Context) {
 			readCtx, cancel := context.WithTimeout(ctx, c.config.Redis.Timeout)
 			if at, err := c.store.Heartbeat(readCtx); err == nil { // a failure is seen by the checks
 				c.heartbeat.mu.Lock()
-				c.heartbeat.at = at
+				c.heartbeat.at, c.heartbeat.read = at, time.Now()
 				c.heartbeat.mu.Unlock()
 			}
 			cancel()

@@ -37,6 +37,7 @@ func TestStatus(t *testing.T) {
 	require.ErrorIs(t, s.API.LastError, stigg.ErrUnavailable)
 	require.Error(t, s.Redis.LastError)
 	require.WithinDuration(t, time.Now(), s.Redis.Since, 10*time.Second)
+	require.Zero(t, s.Heartbeat, "a service that may be well looks no worse than unknown")
 }
 
 func TestStatusWithoutHeartbeat(t *testing.T) {

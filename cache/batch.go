@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,12 +24,18 @@ import (
 type batcher struct {
 	client  *redis.Client
 	timeout time.Duration
+	// bounded says that the client waits no longer than timeout for a
+	// connection: it does not heed deadlines there.
+	bounded bool
 
 	mu      sync.Mutex
 	readers int // commands under way, of those that are not large
 	callers int // that they read for
 	larges  int // commands under way, of those that are
 	waiting []*batchRead
+	// The fastest command for several callers lately, and when that was.
+	fastest   time.Duration
+	fastestAt time.Time
 
 	buffers sync.Pool // of *[]byte, for large values
 }
@@ -35,14 +43,22 @@ type batcher struct {
 const (
 	// batchReaders is how many commands may be under way at once.
 	batchReaders = 4
-	// batchReadersBusy is how many, where from batchFew to batchMany callers
-	// are there: while the replies of one command are judged, Redis works on
-	// the other, and more commands would only read for fewer callers each.
-	batchReadersBusy = 2
+	// batchReadersNear is how many, where from batchFew to batchMany callers
+	// are there and Redis is near: while the replies of one command are judged,
+	// it works on the other, and more commands would only read for fewer
+	// callers each. Where Redis is further away, more of them fill the time
+	// that the network takes.
+	batchReadersNear = 2
 	batchFew         = 16
-	batchMany        = 3 * batchMost
-	// batchMost is how many callers one command reads for.
-	batchMost = 32
+	batchMany        = 2 * batchMost
+	// batchNear is how fast a Redis that is near answers, and batchNearFor how
+	// long an answer tells that it is.
+	batchNear    = 300 * time.Microsecond
+	batchNearFor = time.Second
+	// batchMost is how many callers one command reads for, at most, and
+	// batchBytes how much, as far as that is known.
+	batchMost  = 128
+	batchBytes = 1 << 20
 	// batchLarge is the size of a customer value, in bytes, from which on reads
 	// go out by themselves: a reply of megabytes delays all that wait for it.
 	batchLarge = 32 << 10
@@ -57,13 +73,19 @@ const (
 	batchTimeout = 5 * time.Second
 )
 
+func newBatcher(client *redis.Client, timeout time.Duration) *batcher {
+	o := client.Options()
+	return &batcher{client: client, timeout: timeout, bounded: o.DialTimeout <= timeout && o.PoolTimeout <= timeout}
+}
+
 // batchRead is what one caller reads: the values of keys, and, with size, the
 // length of the first key in place of its value.
 type batchRead struct {
 	keys  []string
 	size  bool
 	large bool    // to be read alone
-	known *parsed // as for getAlone
+	known *parsed // the value that the first key had, if it is known
+	gone  atomic.Bool
 
 	done   chan struct{}
 	values []any
@@ -74,10 +96,7 @@ type batchRead struct {
 // get reads keys for one caller. known is the customer value that the first of
 // them had when it was last read, nil if it is not known or not read.
 func (b *batcher) get(ctx context.Context, keys []string, known *parsed) ([]any, error) {
-	if !known.large() {
-		known = nil
-	}
-	large := known != nil || len(keys) > batchKeys
+	large := known.large() || len(keys) > batchKeys
 	if b.inline(ctx) {
 		if large {
 			b.count(1)
@@ -86,31 +105,30 @@ func (b *batcher) get(ctx context.Context, keys []string, known *parsed) ([]any,
 		}
 		if b.enter() {
 			defer b.next()
-			return b.getAlone(ctx, keys, nil)
+			return b.getAlone(ctx, keys, known)
 		}
 	}
 	_, values, err := b.join(ctx, &batchRead{keys: keys, large: large, known: known})
 	return values, err
 }
 
-// getAlone reads keys with nobody else. known is the large value that the first
-// of them had, nil if it is not large.
+// getAlone reads keys with nobody else. known is as for get.
 func (b *batcher) getAlone(ctx context.Context, keys []string, known *parsed) ([]any, error) {
-	if known != nil {
-		if values, ok := b.getLarge(ctx, keys, known.raw); ok {
+	if known.large() {
+		if values, same := b.getLarge(ctx, keys, known.raw); same {
 			return values, nil
 		}
 	}
 	return b.client.MGet(ctx, keys...).Result()
 }
 
-// getLarge reads keys as one MGET would. The first has a large value, which is
-// probably still the one that is known, and the third its timestamp. It reads
-// the value into memory that is used again, because to allocate what is only
-// compared costs more than the rest of a check. The other keys are read before
-// the value: that they belong to it is sure if the timestamp is the same after
-// it. ok is false if it is not, and in all cases that are not the usual one.
-func (b *batcher) getLarge(ctx context.Context, keys []string, known string) (values []any, ok bool) {
+// getLarge reads keys as one MGET would, if the value of the first, which is a
+// large one, is still the one that is known; the third is its timestamp. It
+// reads the value into memory that is used again, because to allocate what is
+// only compared costs more than the rest of a check. The other keys are read
+// before the value: that they belong to it is sure if the timestamp is the same
+// after it.
+func (b *batcher) getLarge(ctx context.Context, keys []string, known string) (values []any, same bool) {
 	const slack, forTime = 1024, 512 // a reply that does not fit costs the connection
 	buffer, _ := b.buffers.Get().(*[]byte)
 	if buffer == nil || len(*buffer) < forTime+len(known)+slack {
@@ -133,7 +151,7 @@ func (b *batcher) getLarge(ctx context.Context, keys []string, known string) (va
 	if err := pipe.BatchProcess(ctx, others, value, after); err != nil {
 		return nil, false
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	if err := send(ctx, pipe); err != nil {
 		return nil, false
 	}
 	rest := others.Val()
@@ -144,7 +162,7 @@ func (b *batcher) getLarge(ctx context.Context, keys []string, known string) (va
 		return nil, false
 	}
 	if string(value.Bytes()) != known {
-		known = string(value.Bytes())
+		return nil, false // with an equal timestamp the other keys may be of the value before
 	}
 	return append(append(make([]any, 0, len(keys)), known), rest...), true
 }
@@ -163,14 +181,17 @@ func (b *batcher) sizeAndGet(ctx context.Context, keys []string) (int, []any, er
 // cancels waits for the reply, for the timeout at most. Where that is short it
 // is not worth the goroutine.
 func (b *batcher) inline(ctx context.Context) bool {
-	return ctx.Done() == nil || b.timeout > 0 && b.timeout <= inlineTimeout
+	if b.timeout <= 0 {
+		return ctx.Done() == nil
+	}
+	return b.bounded && (ctx.Done() == nil || b.timeout <= inlineTimeout)
 }
 
 func (b *batcher) sizeAndGetAlone(ctx context.Context, keys []string) (int, []any, error) {
 	pipe := b.client.Pipeline()
 	length := pipe.StrLen(ctx, keys[0])
 	values := pipe.MGet(ctx, keys[1:]...)
-	_, _ = pipe.Exec(ctx) // every command has its own error
+	_ = send(ctx, pipe) // every command has its own error
 	return int(length.Val()), values.Val(), firstError(length.Err(), values.Err())
 }
 
@@ -188,8 +209,8 @@ func (b *batcher) enter() bool {
 
 // most is how many commands may be under way; mu is held.
 func (b *batcher) most() int {
-	if n := b.callers + len(b.waiting); n >= batchFew && n <= batchMany {
-		return batchReadersBusy
+	if n := b.callers + len(b.waiting); n >= batchFew && n <= batchMany && b.fastest < batchNear {
+		return batchReadersNear
 	}
 	return batchReaders
 }
@@ -213,7 +234,8 @@ func (b *batcher) join(ctx context.Context, r *batchRead) (int, []any, error) {
 	var timeout <-chan time.Time
 	if alone {
 		go b.runAlone(ctx, r)
-	} else if deadline, ok := ctx.Deadline(); ok {
+	}
+	if deadline, ok := ctx.Deadline(); ok && (!alone || !b.bounded) {
 		timer := time.NewTimer(time.Until(deadline))
 		defer timer.Stop()
 		timeout = timer.C
@@ -222,9 +244,14 @@ func (b *batcher) join(ctx context.Context, r *batchRead) (int, []any, error) {
 	case <-r.done:
 		return r.length, r.values, r.err
 	case <-ctx.Done():
+		r.gone.Store(true)
 		return 0, nil, ctx.Err()
 	case <-timeout:
-		return 0, nil, ErrNoAnswer
+		r.gone.Store(true)
+		if _, ours := ctx.(*deadlineContext); ours {
+			return 0, nil, ErrNoAnswer
+		}
+		return 0, nil, context.DeadlineExceeded // its timer is a little late
 	}
 }
 
@@ -262,7 +289,9 @@ func (b *batcher) next() {
 // loop reads for those that wait, until nobody does.
 func (b *batcher) loop(reads []*batchRead) {
 	for len(reads) > 0 {
+		began := time.Now()
 		b.runAll(reads)
+		b.took(began, time.Now())
 		// Those that have their values now come back for more: together, if
 		// they are let go first.
 		runtime.Gosched()
@@ -270,23 +299,47 @@ func (b *batcher) loop(reads []*batchRead) {
 	}
 }
 
+// took notes how long a command took.
+func (b *batcher) took(began, ended time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if took := ended.Sub(began); took < b.fastest || ended.Sub(b.fastestAt) > batchNearFor {
+		b.fastest, b.fastestAt = took, ended
+	}
+}
+
 // take takes the reads that go out together next, in place of a command for so
-// many callers that has ended; none, if that command's place is not needed.
+// many callers that has ended; none, if that command's place is not needed. It
+// leaves their part to the other commands that may be under way.
 func (b *batcher) take(ended int) []*batchRead {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.callers -= ended
-	n := min(len(b.waiting), batchMost)
-	if n == 0 || b.readers > b.most() {
+	b.waiting = slices.DeleteFunc(b.waiting, func(r *batchRead) bool { return r.gone.Load() })
+	most := b.most()
+	if len(b.waiting) == 0 || b.readers > most {
 		b.readers--
 		return nil
 	}
+	part := max(batchFew, (b.callers+len(b.waiting)+most-1)/most)
+	limit := min(len(b.waiting), batchMost, part)
+	n, size := 0, 0
+	for n < limit && size < batchBytes {
+		size += b.waiting[n].expected()
+		n++
+	}
 	b.callers += n
-	reads := append([]*batchRead(nil), b.waiting[:n]...)
-	rest := copy(b.waiting, b.waiting[n:])
-	clear(b.waiting[rest:])
-	b.waiting = b.waiting[:rest]
+	reads := slices.Clone(b.waiting[:n])
+	b.waiting = slices.Delete(b.waiting, 0, n)
 	return reads
+}
+
+// expected is how many bytes a read will bring, as far as that is known.
+func (r *batchRead) expected() int {
+	if r.known == nil {
+		return 0
+	}
+	return len(r.known.raw)
 }
 
 // drain waits until no read is under way, as long as ctx allows.
@@ -347,7 +400,7 @@ func (b *batcher) runAll(reads []*batchRead) {
 			}
 		}
 		values := pipe.MGet(ctx, keys...)
-		_, _ = pipe.Exec(ctx) // every command has its own error
+		_ = send(ctx, pipe) // every command has its own error
 		all, err = values.Result()
 	}
 	if err == nil && len(all) != len(keys) {

@@ -20,13 +20,13 @@ func batchBed(t *testing.T, timeout time.Duration) (*redistest.Server, *batcher)
 	t.Helper()
 	server := redistest.Start(t)
 	options := server.Options()
-	options.ContextTimeoutEnabled = true
+	options.ContextTimeoutEnabled, options.DialTimeout, options.PoolTimeout = true, timeout, timeout
 	client := redis.NewClient(options)
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	for i := range knownKeys {
 		require.NoError(t, client.Set(t.Context(), batchKey(i), batchValue(i), 0).Err())
 	}
-	return server, &batcher{client: client, timeout: timeout}
+	return server, newBatcher(client, timeout)
 }
 
 const knownKeys = 200

@@ -103,12 +103,7 @@ func TestLargeReadIsWrittenInBetween(t *testing.T) {
 	writer := newStoreOf(server)
 	split := 0
 	var between func()
-	options := server.Options()
-	options.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, address)
-		return &splitConn{Conn: conn, at: []byte("*2\r\n$3\r\nget\r\n"), between: &between}, err
-	}
-	client := redis.NewClient(options)
+	client := redis.NewClient(splitOptions(server, &between))
 	defer func() { require.NoError(t, client.Close()) }()
 	store := cache.NewStore(cache.Options{Client: client, Prefix: "lab"})
 
@@ -121,6 +116,67 @@ func TestLargeReadIsWrittenInBetween(t *testing.T) {
 	}
 	require.NoError(t, readOneMoment(t.Context(), store, false))
 	require.Equal(t, 1, split)
+}
+
+// Writers write over an equal timestamp too: what was read before such a write
+// is not put together with what was read after it.
+func TestLargeReadIsWrittenWithTheSameTime(t *testing.T) {
+	server := redistest.Start(t)
+	writer := newStoreOf(server)
+	var between func()
+	client := redis.NewClient(splitOptions(server, &between))
+	defer func() { require.NoError(t, client.Close()) }()
+	store := cache.NewStore(cache.Options{Client: client, Prefix: "lab"})
+	state := func(n float64) {
+		s := largeState(2, 64<<10)
+		*s.Records[0].Definition.UsageLimit, s.Records[0].Usage.Current = n, n
+		require.NoError(t, write(t.Context(), writer, s))
+	}
+	state(1)
+	var r cache.Reading
+	require.NoError(t, store.Read(t.Context(), numberedKey, meter, true, &r))
+	split := 0
+	between = func() { split++; state(2) }
+	require.NoError(t, store.Read(t.Context(), numberedKey, meter, true, &r))
+	require.Equal(t, 1, split)
+	require.Equal(t, *r.Facts.Definition.UsageLimit, r.Facts.Usage.Current)
+}
+
+// A value that has become too large to be remembered is read as one that is
+// not known: not into memory that is too small, which costs a connection.
+func TestOutgrownValueCostsNoConnections(t *testing.T) {
+	server := redistest.Start(t)
+	var dials atomic.Int32
+	options := server.Options()
+	options.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	client := redis.NewClient(options)
+	defer func() { require.NoError(t, client.Close()) }()
+	store := cache.NewStore(cache.Options{Client: client, Prefix: "lab"})
+	var r cache.Reading
+	for n, size := range []int{64 << 10, 5 << 20} {
+		require.NoError(t, write(t.Context(), newStoreOf(server), largeState(int64(n), size)))
+		require.NoError(t, store.Read(t.Context(), numberedKey, meter, true, &r))
+	}
+	before := dials.Load()
+	for range 20 {
+		require.NoError(t, store.Read(t.Context(), numberedKey, meter, true, &r))
+		require.Zero(t, r.Faults)
+	}
+	require.LessOrEqual(t, dials.Load()-before, int32(1))
+}
+
+// splitOptions are those of a client whose connections send a GET by itself,
+// after what between does.
+func splitOptions(server *redistest.Server, between *func()) *redis.Options {
+	options := server.Options()
+	options.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		return &splitConn{Conn: conn, at: []byte("*2\r\n$3\r\nget\r\n"), between: between}, err
+	}
+	return options
 }
 
 // splitConn sends what begins with at by itself, and calls between before it.

@@ -156,12 +156,12 @@ func (m *memo) get(k Key) *parsed {
 
 func (m *memo) put(k Key, v *parsed) {
 	size := v.size(k)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lru.Remove(k) // what was known before tells nothing any more
 	if size > memoBytes/8 {
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.lru.Remove(k)
 	m.lru.Add(k, v)
 	m.bytes += size
 	for m.bytes > memoBytes {

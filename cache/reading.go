@@ -80,6 +80,17 @@ type Reading struct {
 	snapshot, walletSnapshot *entitlements.Usage
 	// kept is the entry that was revalidated; nil if everything was read.
 	kept *Entry
+	// before is the timestamp that was read before the value; 0 if none was.
+	before int64
+}
+
+// keptTimes are the times that what was read is kept with: with another one
+// than Redis has, it will be read again rather than confirmed.
+func keptTimes(t Times, before int64) Times {
+	if before != 0 {
+		t.Value = before
+	}
+	return t
 }
 
 // StateReading is what Redis holds about a customer as a whole.
@@ -91,6 +102,8 @@ type StateReading struct {
 	DeniedReason entitlements.AccessDeniedReason
 	Damaged      []Damaged
 	ValueSize    int // length of the customer value in bytes
+
+	before int64 // as for Reading
 }
 
 // CachedEntitlement is one entitlement of a StateReading.

@@ -13,7 +13,7 @@ import (
 // the given time.
 func NewEntry(r *Reading, withUsage bool, began time.Time) *Entry {
 	e := &Entry{
-		Facts: r.Facts, Times: r.Times, ValueSize: r.ValueSize, WithUsage: withUsage, confirmed: began, whole: began,
+		Facts: r.Facts, Times: keptTimes(r.Times, r.before), ValueSize: r.ValueSize, WithUsage: withUsage, confirmed: began, whole: began,
 		snapshot: r.snapshot, walletSnapshot: r.walletSnapshot,
 	}
 	if r.kept != nil {
@@ -25,7 +25,8 @@ func NewEntry(r *Reading, withUsage bool, began time.Time) *Entry {
 // NewList makes the entries for a Memory of a whole reading that is a hit: the
 // list, and an entry for each entitlement that it names.
 func NewList(r *StateReading, began time.Time) (list *Entry, entries []*Entry) {
-	list = &Entry{Times: r.Times, ValueSize: r.ValueSize, confirmed: began, whole: began, DeniedReason: r.DeniedReason}
+	times := keptTimes(r.Times, r.before)
+	list = &Entry{Times: times, ValueSize: r.ValueSize, confirmed: began, whole: began, DeniedReason: r.DeniedReason}
 	wallets := make(map[string]*CachedEntitlement)
 	for i := range r.Entitlements {
 		if c := &r.Entitlements[i]; c.Definition.IsCredit {
@@ -38,7 +39,7 @@ func NewList(r *StateReading, began time.Time) (list *Entry, entries []*Entry) {
 			Facts: entitlements.Facts{
 				Definition: c.Definition, Usage: c.Usage, Source: entitlements.SourceRedis, DataTime: millisTime(c.DataTime),
 			},
-			Times: r.Times, ValueSize: r.ValueSize, WithUsage: true, confirmed: began, whole: began,
+			Times: times, ValueSize: r.ValueSize, WithUsage: true, confirmed: began, whole: began,
 			snapshot: c.snapshot,
 		}
 		if rate := c.Definition.CreditRate; rate != nil {
@@ -150,7 +151,7 @@ func (s *Store) sizeAndGetNow(ctx context.Context, keys []string) (int, []any, e
 	size := pipe.StrLen(ctx, keys[0])
 	if s.single {
 		values := pipe.MGet(ctx, keys[1:]...)
-		if _, err := pipe.Exec(ctx); err != nil && !redis.HasErrorPrefix(size.Err(), "WRONGTYPE") {
+		if err := send(ctx, pipe); err != nil && !redis.HasErrorPrefix(size.Err(), "WRONGTYPE") {
 			return 0, nil, err
 		}
 		return int(size.Val()), values.Val(), values.Err()
@@ -159,7 +160,7 @@ func (s *Store) sizeAndGetNow(ctx context.Context, keys []string) (int, []any, e
 	for i, key := range keys[1:] {
 		commands[i] = pipe.Get(ctx, key)
 	}
-	_, _ = pipe.Exec(ctx) // every command has its own error
+	_ = send(ctx, pipe) // every command has its own error
 	if err := size.Err(); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return 0, nil, err
 	}

@@ -26,6 +26,10 @@ type Options struct {
 	// Timeout bounds one read, with all its round trips; 0 means no bound but
 	// the caller's context.
 	Timeout time.Duration
+	// Kept says that readings are kept in a Memory. On a Cluster, where a value
+	// can be read with the timestamp of the one after it, each then takes one
+	// round trip more, so that it is not confirmed by that timestamp for ever.
+	Kept bool
 }
 
 // Store reads and writes the shared cache. It is safe for concurrent use.
@@ -42,6 +46,8 @@ type Store struct {
 	// command must be waited for from outside.
 	detach bool
 	batch  *batcher // nil: reads go out one by one
+	// timeFirst says to read a value's timestamp before it, too.
+	timeFirst bool
 }
 
 // NewStore makes a Store. It does not connect.
@@ -58,12 +64,13 @@ func NewStore(o Options) *Store {
 	case *redis.Client:
 		s.single = true
 		s.detach = !c.Options().ContextTimeoutEnabled
-		s.batch = &batcher{client: c, timeout: o.Timeout}
+		s.batch = newBatcher(c, o.Timeout)
 	case *redis.ClusterClient:
 		s.detach = !c.Options().ContextTimeoutEnabled
 	default:
 		s.detach = true
 	}
+	s.timeFirst = o.Kept && !s.single
 	return s
 }
 
@@ -89,11 +96,27 @@ func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 	if err != nil {
 		return err
 	}
+	before, err := s.readTimeFirst(ctx, k)
+	if err != nil {
+		return err
+	}
 	changed, err := s.read(ctx, k, ref, withUsage, r)
 	if err == nil && changed {
 		_, err = s.read(ctx, k, ref, withUsage, r)
 	}
+	r.before = before
 	return err
+}
+
+// readTimeFirst reads the timestamp of k's value, if that is to be read before
+// the value; 0 if not. Each value is written before its timestamp: one that is
+// read after the timestamp is that timestamp's or a later one.
+func (s *Store) readTimeFirst(ctx context.Context, k Key) (int64, error) {
+	if !s.timeFirst {
+		return 0, nil
+	}
+	times, err := s.ReadTimes(ctx, k)
+	return times.Value, err
 }
 
 // read also reports whether the value changed before the wallet was read.
@@ -354,9 +377,16 @@ func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
 	if err != nil {
 		return nil, err
 	}
+	before, err := s.readTimeFirst(ctx, k)
+	if err != nil {
+		return nil, err
+	}
 	r, changed, err := s.readState(ctx, k, nil)
 	if err == nil && changed != nil {
 		r, _, err = s.readState(ctx, k, changed)
+	}
+	if r != nil {
+		r.before = before
 	}
 	return r, err
 }
@@ -483,7 +513,7 @@ func (s *Store) getNow(ctx context.Context, keys []string) ([]any, error) {
 	for i, key := range keys {
 		commands[i] = pipe.Get(ctx, key)
 	}
-	_, _ = pipe.Exec(ctx) // every command has its own error
+	_ = send(ctx, pipe) // every command has its own error
 	return replies(commands)
 }
 

@@ -155,8 +155,7 @@ func (s *Store) Purge(ctx context.Context, keys ...Key) error {
 			pipe.Del(ctx, name)
 		}
 	}
-	_, err := pipe.Exec(ctx)
-	return err
+	return send(ctx, pipe)
 }
 
 type setOptions struct {
@@ -326,8 +325,7 @@ func (s *Store) setEach(ctx context.Context, pairs []pair, keyAndValue func(pair
 		key, value := keyAndValue(p)
 		pipe.Set(ctx, key, value, s.ttl)
 	}
-	_, err := pipe.Exec(ctx)
-	return err
+	return send(ctx, pipe)
 }
 
 func (s *Store) ttlArg() string {

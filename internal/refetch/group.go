@@ -465,7 +465,7 @@ func (g *Group) HeldStale(k cache.Key, now time.Time, maxAge time.Duration) *Liv
 	if maxAge <= 0 {
 		return nil
 	}
-	return g.holds.getStale(k, now, g.config.HoldFor+maxAge)
+	return g.holds.getStale(k, now, maxAge)
 }
 
 // Changed says that usages of k have changed just now: what is held in process

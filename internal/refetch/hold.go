@@ -58,19 +58,14 @@ func (h *holds) put(k cache.Key, l *Live) {
 	h.set(k, hold{live: l, changed: old.changed})
 }
 
-// set replaces what is held for k; the caller holds mu. An answer that is
-// larger than everything that may be kept is not, so that it pushes nobody out.
+// set replaces what is held for k; the caller holds mu. An answer is held even
+// if it is larger than all that may be, alone: else each check of that customer
+// would ask the API.
 func (h *holds) set(k cache.Key, new hold) {
 	h.lru.Remove(k)
-	if new.weight() > h.max {
-		new.live = nil
-	}
-	if new.live == nil && new.changed.IsZero() {
-		return
-	}
 	h.lru.Add(k, new)
 	h.records += new.weight()
-	for h.records > h.max {
+	for h.records > h.max && h.lru.Len() > 1 {
 		h.lru.RemoveOldest()
 	}
 }

@@ -10,9 +10,8 @@ import (
 	"github.com/stiggio/server-sdk-go/entitlements"
 )
 
-// An answer that is larger than all that may be held pushes no other out, and
-// what was held of the same customer, which is older, goes.
-func TestHoldsRefuseWhatIsTooLarge(t *testing.T) {
+// An answer that is larger than all that may be held is held alone.
+func TestHoldsWhatIsTooLargeAlone(t *testing.T) {
 	now := time.Now()
 	answer := func(records int) *Live {
 		return &Live{State: entitlements.State{Records: make([]entitlements.Record, records)}, Began: now, At: now}
@@ -22,17 +21,15 @@ func TestHoldsRefuseWhatIsTooLarge(t *testing.T) {
 	h.put(acme, answer(5))
 	h.put(other, answer(5))
 	require.NotNil(t, h.get(acme, now))
+	require.NotNil(t, h.get(other, now))
 
 	h.put(acme, answer(11))
+	require.NotNil(t, h.get(acme, now))
+	require.Nil(t, h.get(other, now))
+	require.Equal(t, 11, h.records)
+
+	h.put(other, answer(1))
 	require.Nil(t, h.get(acme, now))
 	require.NotNil(t, h.get(other, now))
-	require.Equal(t, 5, h.records)
-
-	// That something has changed is remembered all the same.
-	h.change(acme, now.Add(time.Second))
-	h.put(acme, answer(11))
-	h.put(acme, answer(1))
-	require.Nil(t, h.get(acme, now), "it is older than the change")
-	require.Equal(t, 6, h.records)
-	require.NotNil(t, h.get(other, now))
+	require.Equal(t, 1, h.records)
 }
