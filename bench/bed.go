@@ -96,9 +96,12 @@ func (b *bed) newPool() *redis.Client {
 	return client
 }
 
-// newSDK makes a client of the SDK that is about to be measured; lru may be nil.
+// newSDK makes a client of the SDK that is about to be measured; r, which it
+// completes, and lru may be nil.
 func (b *bed) newSDK(r *stigg.RedisConfig, lru *stigg.LRUConfig) (*stigg.Client, error) {
-	r.EnvironmentPrefix, r.Timeout = prefix, waitForRedis
+	if r != nil {
+		r.EnvironmentPrefix, r.Timeout = prefix, waitForRedis
+	}
 	client, err := stigg.Initialize(stigg.Config{
 		APIKey: "bench", APIURL: b.api.URL(), EdgeURL: b.api.URL(), Redis: r, LRU: lru, Logger: slog.New(slog.DiscardHandler),
 	})

@@ -77,9 +77,19 @@ func sdkInMemory(which func(*customers) []string, question ask) way {
 	return sdkRemembering(which, question, stigg.LRUConfig{MaxEntries: memoryEntries}, stigg.SourceMemory)
 }
 
+// sdkAlone asks an SDK that has no Redis, and remembers what the API said.
+func sdkAlone(which func(*customers) []string, question ask) way {
+	return remembering(which, question, func(*bed) *stigg.RedisConfig { return nil }, stigg.LRUConfig{MaxEntries: memoryEntries}, stigg.SourceMemory)
+}
+
 func sdkRemembering(which func(*customers) []string, question ask, lru stigg.LRUConfig, from stigg.Source) way {
+	inRedis := func(b *bed) *stigg.RedisConfig { return &stigg.RedisConfig{Host: redisHost, Port: b.redis.port} }
+	return remembering(which, question, inRedis, lru, from)
+}
+
+func remembering(which func(*customers) []string, question ask, where func(*bed) *stigg.RedisConfig, lru stigg.LRUConfig, from stigg.Source) way {
 	return way{name: sdkName, open: func(b *bed, c *customers) (read, error) {
-		client, err := b.newSDK(&stigg.RedisConfig{Host: redisHost, Port: b.redis.port}, &lru)
+		client, err := b.newSDK(where(b), &lru)
 		if err != nil {
 			return nil, err
 		}

@@ -45,7 +45,7 @@ func table() []group {
 			name:  "credit check",
 			about: "`GetCreditEntitlement`: the same for a wallet.",
 			floor: pooled(few, creditKeys),
-			ways:  []way{sdk(few, askCredit)},
+			ways:  []way{sdk(few, askCredit), autoPipelined(few, creditKeys)},
 		}, {
 			name:  "credit-backed check",
 			about: "`GetMeteredEntitlement` of a feature that draws on a wallet: the usages of both.",
@@ -55,11 +55,11 @@ func table() []group {
 			name:  "all entitlements",
 			about: "`GetEntitlements`: value, metadata, timestamp and all usages at once; the value read before names the usages.",
 			floor: pooled(few, allKeys),
-			ways:  []way{sdk(few, askAll)},
+			ways:  []way{sdk(few, askAll), autoPipelined(few, allKeys)},
 		}, {
 			name: "metered check, changed value",
 			about: "A metered check whose customer value differs from the one read before, in its last entry: " +
-				"what the SDK remembers is of no use, and every read decodes.",
+				"what the SDK remembers is of no use, every read decodes, and a value above 32 kB is read twice.",
 			floor: pooledChanging(few, meteredKeys),
 			ways:  []way{sdkChanging(few, askMetered)},
 		}, {
@@ -86,6 +86,20 @@ func table() []group {
 				"The floor is a look into a golang-lru cache of as many entries.",
 			floor:    lookedUp(few),
 			ways:     []way{sdkInMemory(few, askMetered)},
+			batch:    1024,
+			inMemory: true,
+		}, {
+			name:     "credit check, in memory",
+			about:    "The same for a wallet.",
+			floor:    lookedUp(few),
+			ways:     []way{sdkInMemory(few, askCredit)},
+			batch:    1024,
+			inMemory: true,
+		}, {
+			name:     "metered check, without Redis",
+			about:    "A metered check with `LRUConfig` alone: what the API said is kept in memory.",
+			floor:    lookedUp(few),
+			ways:     []way{sdkAlone(few, askMetered)},
 			batch:    1024,
 			inMemory: true,
 		},
