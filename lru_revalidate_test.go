@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	stigg "github.com/stiggio/server-sdk-go"
+	"github.com/stiggio/server-sdk-go/internal/faultproxy"
 	"github.com/stiggio/server-sdk-go/internal/redistest"
 	"github.com/stiggio/server-sdk-go/stiggtest"
 )
@@ -221,4 +222,20 @@ func TestMemoryKeepsToItsSize(t *testing.T) {
 		sourceOf(t, client, "many", "", "feature-a"+string(rune('a'+n)))
 	}
 	require.Equal(t, stigg.SourceRedis, sourceOf(t, client, "acme", "", "on"), "pushed out by what was asked for since")
+}
+
+// TestRevalidationAndReadShareTheTimeout: a value that turns out to be another
+// one costs a second round trip, but not a second RedisConfig.Timeout.
+func TestRevalidationAndReadShareTheTimeout(t *testing.T) {
+	server, api := redistest.Start(t), stiggtest.New(t)
+	api.SetEntitlements("acme", stiggtest.Metered("calls", 100, 40))
+	fill(t, api, server, "acme")
+	proxy := faultproxy.New(t, server.Addr())
+	client := newClient(t, api, server, withRevalidation, viaProxy(proxy))
+	check := func() stigg.Source { return callsOf(t, client, "acme").Source }
+	eventually(t, func() bool { return check() == stigg.SourceRedis }, "it is remembered")
+	value := server.Client().Get(background(), "lab:c_acme").Val()
+	require.NoError(t, server.Client().Set(background(), "lab:c_acme", value+" ", 0).Err())
+	proxy.Latency(faultproxy.Both, 35*time.Millisecond) // each way: one trip fits, two do not
+	require.Equal(t, stigg.SourceEdge, check())
 }

@@ -98,6 +98,10 @@ func (c *Client) keepRead(t cache.Token, ref cache.Ref, withUsage bool, r *cache
 // the rest is remembered, else all of it. Where Redis refuses to tell the
 // length of a value, all of it is read too.
 func (c *Client) read(ctx context.Context, k cache.Key, ref cache.Ref, withUsage bool, now time.Time, r *cache.Reading) error {
+	ctx, err := c.store.Bound(ctx) // for both
+	if err != nil {
+		return err
+	}
 	if c.memory != nil {
 		if e, _ := c.memory.Get(k, ref, now); e != nil && covers(e, withUsage) {
 			same, err := c.store.Revalidate(ctx, k, ref, e, r)
@@ -125,8 +129,11 @@ func (c *Client) rememberedState(k cache.Key, now time.Time) (knownState, bool) 
 			return knownState{}, false
 		}
 	}
-	c.hit(SourceMemory, k)
-	return listState(list, entries), true
+	s, ok := listState(list, entries)
+	if ok {
+		c.hit(SourceMemory, k)
+	}
+	return s, ok
 }
 
 // rememberedStaleState is rememberedStale for a whole customer or resource. err
@@ -137,7 +144,7 @@ func (c *Client) rememberedStaleState(k cache.Key, err error) (s knownState, ok 
 	if c.memory != nil {
 		list, entries, confirmed := c.memory.StaleList(k, now, c.maxStale)
 		if list != nil && (held == nil || confirmed.After(held.At)) {
-			s, ok = listState(list, entries), true
+			s, ok = listState(list, entries)
 		}
 	}
 	if !ok && held != nil {
@@ -151,19 +158,24 @@ func (c *Client) rememberedStaleState(k cache.Key, err error) (s knownState, ok 
 	return s, ok
 }
 
-func listState(list *cache.Entry, entries []*cache.Entry) knownState {
-	s := knownState{
+// listState is what a remembered list says. ok is false if something that it
+// names is not there: what is missing from an answer reads as a denial.
+func listState(list *cache.Entry, entries []*cache.Entry) (s knownState, ok bool) {
+	s = knownState{
 		reason: list.DeniedReason, source: SourceMemory, dataTime: millisTime(list.Times.Value),
 		entitlements: make([]cache.CachedEntitlement, len(entries)),
 	}
 	for i, e := range entries {
+		if e.Facts.Definition == nil {
+			return knownState{}, false
+		}
 		c := &s.entitlements[i]
 		c.Definition, c.Usage = e.Facts.Definition, e.Facts.Usage
 		if !e.Facts.DataTime.IsZero() {
 			c.DataTime = e.Facts.DataTime.UnixMilli()
 		}
 	}
-	return s
+	return s, true
 }
 
 func (c *Client) keepState(t cache.Token, r *cache.StateReading, began time.Time) {
@@ -178,5 +190,17 @@ func (c *Client) keepState(t cache.Token, r *cache.StateReading, began time.Time
 func (c *Client) forget(k cache.Key) {
 	if c.memory != nil {
 		c.memory.Forget(k, time.Now())
+	}
+}
+
+// forgetUsages has what is remembered of usages that this process has just
+// changed in Redis read again, and no more than that.
+func (c *Client) forgetUsages(k cache.Key, updates []cache.UsageUpdate) {
+	if c.memory == nil {
+		return
+	}
+	now := time.Now()
+	for i := range updates {
+		c.memory.ForgetUsage(k, updates[i].Ref, now)
 	}
 }

@@ -299,7 +299,7 @@ func (c *Client) writeUsages(ctx context.Context, usages []usageWrite) {
 	}
 	for k, updates := range byKey {
 		c.changed(ctx, k, updates)
-		c.forget(k)
+		c.forgetUsages(k, updates)
 		if k.Ambiguous() {
 			delete(byKey, k)
 		}
@@ -316,7 +316,7 @@ func (c *Client) writeUsages(ctx context.Context, usages []usageWrite) {
 	for k, updates := range byKey {
 		result, err := c.store.UpdateUsages(ctx, k, updates)
 		c.wrote(result, err)
-		c.forget(k)
+		c.forgetUsages(k, updates)
 		c.observe(Event{Type: EventWritten, CustomerID: k.CustomerID, ResourceID: k.ResourceID, Applied: result.Applied, Skipped: result.Skipped, Err: err})
 		if err != nil {
 			return // what failed for one fails for all, and the caller waits

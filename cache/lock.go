@@ -122,7 +122,7 @@ func (l *Lock) run(ctx context.Context, script *redis.Script, args ...any) (int,
 // client makes of deadlines.
 func bounded[T any](ctx context.Context, s *Store, command func(context.Context) (T, error)) (T, error) {
 	var none T
-	ctx, err := s.deadline(ctx)
+	ctx, err := s.Bound(ctx)
 	if err != nil {
 		return none, err
 	}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,8 @@ import (
 // becomes of the entries that a change concerns:
 //
 //   - the customer value or the metadata changed: they are read anew;
-//   - a usage changed: they are revalidated, because the value is as it was;
+//   - a usage changed, whoever wrote it: they are revalidated, because the value
+//     is as it was;
 //   - a resource's global customer changed: they are revalidated.
 //
 // Until then they are kept, for when nothing newer can be had (see Stale).
@@ -35,13 +37,13 @@ type Memory struct {
 
 	mu        sync.Mutex
 	lru       *simplelru.LRU[entryKey, *slot]
-	customers map[string]map[string]*group // by customer id and resource id
-	tracked   bool                         // changes are heard of
-	epoch     uint64                       // grows when changes may have been missed
-	losses    []loss                       // the last ones, oldest first
-	listen    func()                       // has the Tracker hear what has arrived
-	listened  time.Time                    // when it was last called
-	gets      int                          // since then
+	customers map[string]*customer
+	tracked   bool      // changes are heard of
+	epoch     uint64    // grows when changes may have been missed
+	losses    []loss    // the last ones, oldest first
+	listen    func()    // has the Tracker hear what has arrived
+	listened  time.Time // when it was last called
+	gets      int       // since then
 }
 
 // Where checks come as thick as listenGets in listenEvery, the Tracker is made
@@ -61,10 +63,31 @@ type entryKey struct {
 // slot is where an entry is kept.
 type slot struct {
 	entry     *Entry
+	group     *group
 	epoch     uint64    // in which it was read; doubtful: something in it has changed
-	replaced  bool      // Redis holds another value
+	values    uint64    // group.values when it was read
 	confirmed time.Time // when Redis last said so, apart from what its epoch tells
+	// listed is what was kept here before, if it belongs to the list that is
+	// kept and the entry does not. Only StaleList uses it.
+	listed *slot
+	index  int // see undoubted
 }
+
+// replaced reports whether Redis holds another value.
+func (s *slot) replaced() bool { return s.values != s.group.values }
+
+// of returns the slot whose entry belongs to a list: s or what it took the
+// place of; nil if neither does.
+func (s *slot) of(list *Entry) *slot {
+	for ; s != nil; s = s.listed {
+		if s.entry.belongsTo(list) {
+			return s
+		}
+	}
+	return nil
+}
+
+func (s *slot) place() *int { return &s.index }
 
 // doubtful is the epoch of nothing that can be trusted.
 const doubtful uint64 = 0
@@ -79,13 +102,52 @@ type loss struct {
 // counts as confirmed when it was read.
 const maxLosses = 64
 
-// group is what is known of one customer or resource: which of its entries are
-// kept, and how often it has changed while it was known.
+// customer is what is known of a customer and its resources.
+type customer struct {
+	groups map[string]*group // by resource id
+	// resources are the groups of resources in which something has begun since
+	// the customer itself last changed: a token may be out, or an entry kept
+	// that no change has concerned. The others need not hear of the next one.
+	resources undoubted[*group]
+}
+
+// group is what is known of one customer or resource: how much of it is kept,
+// and how often it has changed while it was known.
 type group struct {
-	key     Key
-	changes uint64
-	readers int // reads under way
-	refs    map[Ref]struct{}
+	key      Key
+	customer *customer
+	changes  uint64
+	values   uint64 // how many of the changes were of the value or the metadata
+	readers  int    // reads under way
+	kept     int    // entries
+	entries  undoubted[*slot]
+	index    int // see undoubted
+}
+
+func (g *group) place() *int { return &g.index }
+
+// undoubted are those that a change has still to concern, in no order, so that
+// a change costs no more than was kept since the last one. Each of them knows
+// its place: its index, from 1; 0 if it is not among them.
+type undoubted[T interface{ place() *int }] []T
+
+func (u *undoubted[T]) add(x T) {
+	if *x.place() == 0 {
+		*u = append(*u, x)
+		*x.place() = len(*u)
+	}
+}
+
+func (u *undoubted[T]) remove(x T) {
+	at := *x.place()
+	if at == 0 {
+		return
+	}
+	end := len(*u) - 1
+	last := (*u)[end]
+	(*u)[at-1], *last.place() = last, at
+	*u = slices.Delete(*u, end, end+1)
+	*x.place() = 0
 }
 
 // Entry is one entitlement as it was read, or the list of all. Do not change it.
@@ -104,6 +166,13 @@ type Entry struct {
 	whole     time.Time // when the read began that fetched the customer value
 }
 
+// belongsTo reports whether e can stand for what a list names: it is of the
+// same customer value, in which the entitlement is, and complete.
+func (e *Entry) belongsTo(list *Entry) bool {
+	d := e.Facts.Definition
+	return d != nil && e.Times.Value == list.Times.Value && e.ValueSize == list.ValueSize && (e.WithUsage || !d.UsageTrackable())
+}
+
 // Token stands for a read under way. What was read may be kept only if nothing
 // that it depends on has changed since the token was taken.
 type Token struct {
@@ -116,7 +185,7 @@ type Token struct {
 // of what a customer or resource has counts as one. Each is used for at most
 // ttl (0: no limit) without the customer value being read anew.
 func NewMemory(maxEntries int, ttl time.Duration) *Memory {
-	m := &Memory{max: maxEntries, ttl: ttl, customers: make(map[string]map[string]*group), epoch: doubtful + 1}
+	m := &Memory{max: maxEntries, ttl: ttl, customers: make(map[string]*customer), epoch: doubtful + 1}
 	m.lru, _ = simplelru.NewLRU(maxEntries, m.evicted) // fails only for a size of 0
 	return m
 }
@@ -128,7 +197,7 @@ func (m *Memory) Get(k Key, ref Ref, now time.Time) (e *Entry, trusted bool) {
 	m.lockToGet(now)
 	defer m.mu.Unlock()
 	s, ok := m.lru.Get(entryKey{k, ref})
-	if !ok || s.replaced || m.tooOld(s, now) {
+	if !ok || s.replaced() || m.tooOld(s, now) {
 		return nil, false
 	}
 	return s.entry, m.trusts(s)
@@ -154,7 +223,9 @@ func (m *Memory) Stale(k Key, ref Ref, now time.Time, maxStale time.Duration) (*
 	return s.entry, m.confirmed(s, now)
 }
 
-// StaleList is Stale for the list of k and everything in it.
+// StaleList is Stale for the list of k and everything in it. All of it is of one
+// customer value, that of the list: where an entitlement was read alone after
+// the value had changed, what the list knew of it is returned.
 func (m *Memory) StaleList(k Key, now time.Time, maxStale time.Duration) (list *Entry, entries []*Entry, confirmed time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -178,8 +249,8 @@ func (m *Memory) list(k Key, good func(*slot) bool) (list *Entry, entries []*Ent
 	list = s.entry
 	entries = make([]*Entry, len(list.List))
 	for i, ref := range list.List {
-		s, ok := m.lru.Get(entryKey{k, ref})
-		if !ok || !good(s) || !s.entry.WithUsage && s.entry.Facts.Definition.UsageTrackable() {
+		s, _ := m.lru.Get(entryKey{k, ref})
+		if s = s.of(list); s == nil || !good(s) {
 			return nil, nil
 		}
 		entries[i] = s.entry
@@ -240,15 +311,18 @@ func (m *Memory) confirmed(s *slot, now time.Time) time.Time {
 func (m *Memory) Begin(k Key) Token {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	resources, ok := m.customers[k.CustomerID]
+	c, ok := m.customers[k.CustomerID]
 	if !ok {
-		resources = make(map[string]*group)
-		m.customers[k.CustomerID] = resources
+		c = &customer{groups: make(map[string]*group)}
+		m.customers[k.CustomerID] = c
 	}
-	g, ok := resources[k.ResourceID]
+	g, ok := c.groups[k.ResourceID]
 	if !ok {
-		g = &group{key: k, refs: make(map[Ref]struct{})}
-		resources[k.ResourceID] = g
+		g = &group{key: k, customer: c}
+		c.groups[k.ResourceID] = g
+	}
+	if k.ResourceID != "" {
+		c.resources.add(g)
 	}
 	g.readers++
 	return Token{group: g, changes: g.changes, epoch: m.epoch}
@@ -273,10 +347,10 @@ func (m *Memory) PutList(t Token, list *Entry, entries []*Entry) {
 	if t.group.changes != t.changes || len(entries) >= m.max {
 		return
 	}
+	m.keep(t, Ref{}, list) // first, so that no entry keeps what an older list knew
 	for i, e := range entries {
 		m.keep(t, list.List[i], e)
 	}
-	m.keep(t, Ref{}, list)
 }
 
 // End gives a token back without keeping anything.
@@ -287,8 +361,33 @@ func (m *Memory) End(t Token) {
 }
 
 func (m *Memory) keep(t Token, ref Ref, e *Entry) {
-	t.group.refs[ref] = struct{}{}
-	m.lru.Add(entryKey{t.group.key, ref}, &slot{entry: e, epoch: t.epoch, confirmed: e.confirmed})
+	g := t.group
+	k := entryKey{g.key, ref}
+	s := &slot{entry: e, group: g, epoch: t.epoch, values: g.values, confirmed: e.confirmed}
+	before, again := m.lru.Peek(k)
+	if again {
+		s.listed = m.listed(before, e)
+		g.entries.remove(before)
+	} else {
+		g.kept++
+	}
+	g.entries.add(s)
+	m.lru.Add(k, s)
+}
+
+// listed returns what is to be kept beside an entry that takes the place of
+// another: nothing, unless the list that is kept needs it.
+func (m *Memory) listed(before *slot, e *Entry) *slot {
+	list, ok := m.lru.Peek(entryKey{key: before.group.key})
+	if !ok || e.belongsTo(list.entry) {
+		return nil
+	}
+	s := before.of(list.entry)
+	if s != nil {
+		m.doubt(s, e.confirmed) // when it was known to have been replaced, if not before
+		s.listed = nil
+	}
+	return s
 }
 
 func (m *Memory) done(g *group) {
@@ -298,27 +397,30 @@ func (m *Memory) done(g *group) {
 
 // tidy forgets a group that nothing is known of any more.
 func (m *Memory) tidy(g *group) {
-	if g.readers > 0 || len(g.refs) > 0 {
+	c := g.customer
+	if g.readers > 0 || g.kept > 0 || c.groups[g.key.ResourceID] != g {
 		return
 	}
-	resources := m.customers[g.key.CustomerID]
-	if resources[g.key.ResourceID] != g {
-		return
-	}
-	delete(resources, g.key.ResourceID)
-	if len(resources) == 0 {
+	c.resources.remove(g)
+	delete(c.groups, g.key.ResourceID)
+	if len(c.groups) == 0 {
 		delete(m.customers, g.key.CustomerID)
 	}
 }
 
 // evicted is told by the LRU of every entry that it lets go; mu is held.
-func (m *Memory) evicted(k entryKey, _ *slot) {
-	g, ok := m.customers[k.key.CustomerID][k.key.ResourceID]
-	if !ok {
-		return
+func (m *Memory) evicted(_ entryKey, s *slot) {
+	s.group.entries.remove(s)
+	s.group.kept--
+	m.tidy(s.group)
+}
+
+// group returns what is known of k; nil if nothing is.
+func (m *Memory) group(k Key) *group {
+	if c, ok := m.customers[k.CustomerID]; ok {
+		return c.groups[k.ResourceID]
 	}
-	delete(g.refs, k.ref)
-	m.tidy(g)
+	return nil
 }
 
 // Changed says that a key of Redis has changed. key is the name behind the
@@ -329,19 +431,16 @@ func (m *Memory) Changed(key string, now time.Time) {
 	m.mu.Lock()
 	m.awaited.Store(false)
 	defer m.mu.Unlock()
-	resources := m.customers[c.key.CustomerID]
-	if g, ok := resources[c.key.ResourceID]; ok {
-		if c.part == partUsage {
-			m.usageChanged(g, c.usage, now)
-			if c.usageOrTime != c.usage {
-				m.usageChanged(g, c.usageOrTime, now)
-			}
-		} else {
-			m.valueChanged(g, now)
+	if c.part != partUsage {
+		m.valueChanged(c.key, now)
+	} else if g := m.group(c.key); g != nil {
+		m.usageChanged(g, c.usage, now)
+		if c.usageOrTime != c.usage {
+			m.usageChanged(g, c.usageOrTime, now)
 		}
 	}
-	if c.part == partValue && c.key.ResourceID == "" {
-		m.customerChanged(resources, now)
+	if c.part == partValue {
+		m.customerChanged(c.key, now)
 	}
 }
 
@@ -349,34 +448,47 @@ func (m *Memory) Changed(key string, now time.Time) {
 func (m *Memory) Forget(k Key, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	resources := m.customers[k.CustomerID]
-	if g, ok := resources[k.ResourceID]; ok {
-		m.valueChanged(g, now)
-	}
-	if k.ResourceID == "" {
-		m.customerChanged(resources, now)
+	m.valueChanged(k, now)
+	m.customerChanged(k, now)
+}
+
+// ForgetUsage says that this process has just changed a usage of k in Redis,
+// and nothing else.
+func (m *Memory) ForgetUsage(k Key, ref Ref, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if g := m.group(k); g != nil {
+		m.usageChanged(g, ref, now)
 	}
 }
 
-// valueChanged says that the value of a group has changed, or its metadata.
-func (m *Memory) valueChanged(g *group, now time.Time) {
+// valueChanged says that the value of k has changed, or its metadata.
+func (m *Memory) valueChanged(k Key, now time.Time) {
+	if g := m.group(k); g != nil {
+		g.values++
+		m.doubtAll(g, now)
+	}
+}
+
+// customerChanged says that the value of k has changed. If k is a global
+// customer, how old its resources may be depends on its timestamp.
+func (m *Memory) customerChanged(k Key, now time.Time) {
+	c, ok := m.customers[k.CustomerID]
+	if !ok || k.ResourceID != "" {
+		return
+	}
+	for len(c.resources) > 0 {
+		g := c.resources[len(c.resources)-1]
+		c.resources.remove(g)
+		m.doubtAll(g, now)
+	}
+}
+
+// doubtAll says that something has changed that concerns all of a group.
+func (m *Memory) doubtAll(g *group, now time.Time) {
 	g.changes++
-	for ref := range g.refs {
-		m.doubt(entryKey{g.key, ref}, now).replaced = true
-	}
-}
-
-// customerChanged says that a global customer has changed: how old its
-// resources may be depends on its timestamp.
-func (m *Memory) customerChanged(resources map[string]*group, now time.Time) {
-	for resource, g := range resources {
-		if resource == "" {
-			continue
-		}
-		g.changes++
-		for ref := range g.refs {
-			m.doubt(entryKey{g.key, ref}, now)
-		}
+	for len(g.entries) > 0 {
+		m.doubt(g.entries[len(g.entries)-1], now)
 	}
 }
 
@@ -384,26 +496,25 @@ func (m *Memory) customerChanged(resources map[string]*group, now time.Time) {
 // draw on it depend too, if it is a credit's.
 func (m *Memory) usageChanged(g *group, ref Ref, now time.Time) {
 	g.changes++
-	if _, kept := g.refs[ref]; kept {
-		m.doubt(entryKey{g.key, ref}, now)
+	if s, kept := m.lru.Peek(entryKey{g.key, ref}); kept {
+		m.doubt(s, now)
 	}
 	if !ref.IsCredit {
 		return
 	}
-	for kept := range g.refs {
-		k := entryKey{g.key, kept}
-		if s, _ := m.lru.Peek(k); s.entry.Facts.Wallet != nil && RefOf(s.entry.Facts.Wallet) == ref {
-			m.doubt(k, now)
+	for i := len(g.entries) - 1; i >= 0; i-- { // from the end: doubt puts the last in the place of what it removes
+		s := g.entries[i]
+		if s.entry.Facts.Wallet != nil && RefOf(s.entry.Facts.Wallet) == ref {
+			m.doubt(s, now)
 		}
 	}
 }
 
 // doubt takes the trust from an entry that is kept.
-func (m *Memory) doubt(k entryKey, now time.Time) *slot {
-	s, _ := m.lru.Peek(k)
+func (m *Memory) doubt(s *slot, now time.Time) {
 	s.confirmed = m.confirmed(s, now)
 	s.epoch = doubtful
-	return s
+	s.group.entries.remove(s)
 }
 
 // Tracked says that from now on every change is heard of. What was kept before

@@ -143,6 +143,7 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 		"credit":      func(m *Memory) { m.Changed("acme:r_site:credit_tokens", memoryStart) },
 		"customer":    func(m *Memory) { m.Changed("acme#timestamp", memoryStart) },
 		"own":         func(m *Memory) { m.Forget(acmeSite, memoryStart) },
+		"own usage":   func(m *Memory) { m.ForgetUsage(acmeSite, callsRef, memoryStart) },
 		"of customer": func(m *Memory) { m.Forget(acme, memoryStart) },
 	}
 	for name, change := range changes {
@@ -158,6 +159,13 @@ func TestNothingReadBeforeAChangeIsKept(t *testing.T) {
 			putOne(m, acmeSite, callsRef, memoryStart)
 			require.Equal(t, "trusted", condition(m, acmeSite, callsRef, memoryStart))
 		})
+	}
+	for _, k := range []Key{acme, bob} {
+		m := trackedMemory(100, 0)
+		token := m.Begin(acmeSite)
+		m.ForgetUsage(k, callsRef, memoryStart)
+		m.Put(token, callsRef, entryAt(memoryStart))
+		require.Equal(t, "trusted", condition(m, acmeSite, callsRef, memoryStart), k)
 	}
 	for _, key := range []string{"bob", "acme:metadata", "acme:f_calls", "acme:r_other", "acme:r_other:f_calls"} {
 		m := trackedMemory(100, 0)
@@ -344,8 +352,8 @@ func TestListNeedsEverythingInIt(t *testing.T) {
 	m.Put(m.Begin(acme), callsRef, NewEntry(&Reading{Facts: entries[0].Facts}, false, memoryStart))
 	list, _ = m.GetList(acme, memoryStart)
 	require.Nil(t, list, "the usage was not read")
-	list, _, _ = m.StaleList(acme, memoryStart, time.Hour)
-	require.Nil(t, list)
+	_, stale, _ := m.StaleList(acme, memoryStart, time.Hour)
+	require.Equal(t, entries, stale, "as the list knew it")
 
 	putAll(m, acme, memoryStart)
 	putOne(m, bob, callsRef, memoryStart) // pushes one out
@@ -420,6 +428,7 @@ type world struct {
 type worldRead struct {
 	token   Token
 	key     Key
+	list    *Entry
 	entries []*Entry // of all refs; nil: Redis was not asked yet
 }
 
@@ -437,9 +446,16 @@ func (w *world) seen(k Key, ref Ref) entitlements.Usage {
 	return entitlements.Usage{Current: float64(sum)}
 }
 
+// listOf is the list of what a customer or resource has. Of every other version
+// of its value the first entitlement is not a part.
+func (w *world) listOf(k Key, refs []Ref) *Entry {
+	version := w.versions[ValueKey("p", k)]
+	return &Entry{List: refs[version%2:], Times: Times{Value: int64(version)}}
+}
+
 // Whatever happens in whatever order: an entry that is trusted is what Redis
-// held when it was last heard; the memory is bounded; and nothing is left of
-// customers of whom nothing is kept.
+// held when it was last heard; all of a list is of one value; the memory is
+// bounded; and nothing is left of customers of whom nothing is kept.
 func TestMemoryModel(t *testing.T) {
 	keys := []Key{acme, acmeSite, bob}
 	refs := []Ref{callsRef, videoRef, tokensRef}
@@ -450,16 +466,18 @@ func TestMemoryModel(t *testing.T) {
 		m.Tracked(func() {})
 		connected := true
 		anyKey, anyRef := rapid.SampledFrom(keys), rapid.SampledFrom(refs)
-		read := func(k Key) []*Entry {
-			var entries []*Entry
+		read := func(r *worldRead) {
+			r.list = w.listOf(r.key, refs)
 			for i, ref := range refs {
-				e := &Entry{WithUsage: true, Facts: entitlements.Facts{Definition: records[i].Definition, Usage: w.seen(k, ref)}}
+				e := &Entry{WithUsage: true, Times: r.list.Times, Facts: entitlements.Facts{Usage: w.seen(r.key, ref)}}
+				if slices.Contains(r.list.List, ref) {
+					e.Facts.Definition = records[i].Definition
+				}
 				if ref == videoRef {
 					e.Facts.Wallet = records[2].Definition
 				}
-				entries = append(entries, e)
+				r.entries = append(r.entries, e)
 			}
-			return entries
 		}
 		finish := func(t *rapid.T) *worldRead {
 			if len(w.reads) == 0 {
@@ -469,7 +487,7 @@ func TestMemoryModel(t *testing.T) {
 			r := w.reads[i]
 			w.reads = slices.Delete(w.reads, i, i+1)
 			if r.entries == nil {
-				r.entries = read(r.key)
+				read(r)
 			}
 			return r
 		}
@@ -478,7 +496,7 @@ func TestMemoryModel(t *testing.T) {
 				k := anyKey.Draw(t, "key")
 				r := &worldRead{token: m.Begin(k), key: k}
 				if rapid.Bool().Draw(t, "asked") {
-					r.entries = read(k)
+					read(r)
 				}
 				w.reads = append(w.reads, r)
 			},
@@ -488,7 +506,7 @@ func TestMemoryModel(t *testing.T) {
 			},
 			"put list": func(t *rapid.T) {
 				r := finish(t)
-				m.PutList(r.token, &Entry{List: refs}, r.entries)
+				m.PutList(r.token, r.list, r.entries[len(refs)-len(r.list.List):])
 			},
 			"end": func(t *rapid.T) { m.End(finish(t).token) },
 			"write": func(t *rapid.T) {
@@ -507,6 +525,11 @@ func TestMemoryModel(t *testing.T) {
 				w.versions[ValueKey("p", k)]++
 				w.versions[UsageKey("p", k, anyRef.Draw(t, "ref"))]++
 				m.Forget(k, memoryStart)
+			},
+			"own usage": func(t *rapid.T) {
+				k, ref := anyKey.Draw(t, "key"), anyRef.Draw(t, "ref")
+				w.versions[UsageKey("p", k, ref)]++
+				m.ForgetUsage(k, ref, memoryStart)
 			},
 			"hear": func(t *rapid.T) {
 				for _, name := range w.unheard {
@@ -538,10 +561,18 @@ func TestMemoryModel(t *testing.T) {
 					if list != nil {
 						require.True(t, connected)
 					}
-					for i, ref := range refs {
+					if list != nil && len(w.unheard) == 0 {
+						require.Equal(t, w.listOf(k, refs), list)
+					}
+					stale, old, _ := m.StaleList(k, memoryStart, time.Hour)
+					for i, e := range old {
+						require.Equal(t, stale.List[i], RefOf(e.Facts.Definition))
+						require.Equal(t, stale.Times, e.Times)
+					}
+					for _, ref := range refs {
 						e, trusted := m.Get(k, ref, memoryStart)
-						if list != nil {
-							require.Same(t, e, entries[i])
+						if list != nil && slices.Contains(list.List, ref) {
+							require.Same(t, e, entries[slices.Index(list.List, ref)])
 							require.True(t, trusted)
 						}
 						if !trusted || len(w.unheard) > 0 {
@@ -557,21 +588,40 @@ func TestMemoryModel(t *testing.T) {
 }
 
 // tidy requires that the memory knows of its groups what it keeps of them, and
-// of no others but those that are being read.
+// of no others but those that are being read; and of everything that a change
+// has still to concern.
 func tidy(t require.TestingT, m *Memory, reads int) {
-	kept := 0
-	for customer, resources := range m.customers {
-		require.NotEmpty(t, resources)
-		for resource, g := range resources {
-			require.Equal(t, Key{CustomerID: customer, ResourceID: resource}, g.key)
-			require.True(t, g.readers > 0 || len(g.refs) > 0)
+	kept, undoubted := make(map[*group]int), make(map[*group][]*slot)
+	for _, k := range m.lru.Keys() {
+		s, _ := m.lru.Peek(k)
+		require.Equal(t, k.key, s.group.key)
+		kept[s.group]++
+		if s.epoch != doubtful {
+			undoubted[s.group] = append(undoubted[s.group], s)
+		}
+	}
+	for id, c := range m.customers {
+		require.NotEmpty(t, c.groups)
+		for resource, g := range c.groups {
+			require.Equal(t, Key{CustomerID: id, ResourceID: resource}, g.key)
+			require.Same(t, c, g.customer)
+			require.Equal(t, kept[g], g.kept)
+			require.True(t, g.readers > 0 || g.kept > 0)
 			reads -= g.readers
-			kept += len(g.refs)
-			for ref := range g.refs {
-				require.True(t, m.lru.Contains(entryKey{g.key, ref}))
+			require.ElementsMatch(t, undoubted[g], g.entries)
+			for i, s := range g.entries {
+				require.Equal(t, i+1, s.index)
 			}
+			if resource != "" && len(g.entries) > 0 {
+				require.Contains(t, c.resources, g)
+			}
+			delete(kept, g)
+		}
+		for i, g := range c.resources {
+			require.Same(t, g, c.groups[g.key.ResourceID])
+			require.Equal(t, i+1, g.index)
 		}
 	}
 	require.Zero(t, reads)
-	require.Equal(t, m.lru.Len(), kept)
+	require.Empty(t, kept)
 }

@@ -60,7 +60,7 @@ func NewList(r *StateReading, began time.Time) (list *Entry, entries []*Entry) {
 // round trip, whatever the size of the value. same is false if the value has
 // changed: then nothing was read. Else r is as Read fills it in.
 func (s *Store) Revalidate(ctx context.Context, k Key, ref Ref, e *Entry, r *Reading) (same bool, err error) {
-	ctx, err = s.deadline(ctx)
+	ctx, err = s.Bound(ctx)
 	if err != nil {
 		return false, err
 	}

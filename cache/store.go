@@ -92,7 +92,7 @@ var ErrNoAnswer = errors.New("redis did not answer in time")
 // everything is read once more. An error means that Redis could not be asked;
 // it is never a miss.
 func (s *Store) Read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Reading) error {
-	ctx, err := s.deadline(ctx)
+	ctx, err := s.Bound(ctx)
 	if err != nil {
 		return err
 	}
@@ -373,7 +373,7 @@ func (s *Store) namesLen(k Key, ref Ref, withUsage bool, wallet string) int {
 // are others since. Then it takes a second trip for the usages, and if the
 // value changes in between, everything is read once more.
 func (s *Store) ReadState(ctx context.Context, k Key) (*StateReading, error) {
-	ctx, err := s.deadline(ctx)
+	ctx, err := s.Bound(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -470,7 +470,7 @@ func (s *Store) headKeys(k Key) []string {
 
 // ReadTimes reads the timestamps of k alone.
 func (s *Store) ReadTimes(ctx context.Context, k Key) (Times, error) {
-	ctx, err := s.deadline(ctx)
+	ctx, err := s.Bound(ctx)
 	if err != nil {
 		return Times{Value: NoTimestamp, Global: NoTimestamp}, err
 	}
@@ -569,7 +569,9 @@ type deadlineContext struct {
 
 func (d *deadlineContext) Deadline() (time.Time, bool) { return d.deadline, true }
 
-func (s *Store) deadline(ctx context.Context) (context.Context, error) {
+// Bound bounds ctx by Options.Timeout, for several reads that are to take no
+// longer than one. The error is that of a context that has ended.
+func (s *Store) Bound(ctx context.Context) (context.Context, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
