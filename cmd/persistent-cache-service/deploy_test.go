@@ -31,6 +31,7 @@ func TestDeployFilesMatchTheMetrics(t *testing.T) {
 		return string(text)
 	}
 	alerts, dashboard := read("deploy/alerts.yaml"), read("deploy/grafana-dashboard.json")
+	require.Contains(t, alerts, strings.TrimPrefix(operationsPage, "../../"), "where to read on")
 	require.NoError(t, json.NewDecoder(strings.NewReader(dashboard)).Decode(&struct{ Panels []any }{}))
 	for name, text := range map[string]string{"alerts": alerts, "dashboard": dashboard} {
 		names := regexp.MustCompile(`(persistent_cache|process)_\w+`).FindAllString(text, -1)

@@ -47,6 +47,11 @@ func hostileBodies(n int) []string {
 		func(int) string {
 			return `{"type":"entitlements.updated","customer":{"id":"` + strings.Repeat("x", 10000) + `"},"entitlements":[]}`
 		},
+		func(int) string {
+			const field = `,"":1`
+			return `{"type":"entitlements.updated","environmentId":"another","customer":{"id":"c"},"entitlements":[{"feature":{"id":"f","featureType":"BOOLEAN"},"resetPeriodConfiguration":{"a":1` + strings.Repeat(field, limit/len(field)) + `}}]}`
+		},
+		func(int) string { return `{"type":"invented","timestamp":"yesterday","customer":"c"}` },
 		func(i int) string {
 			return fmt.Sprintf(`{"type":"entitlements.updated","environmentId":"another","timestamp":"2026-06-01T10:00:00Z","customer":{"id":"c-%d"},"entitlements":[{"feature":{"id":"f","featureType":"BOOLEAN"}}]}`, i)
 		},

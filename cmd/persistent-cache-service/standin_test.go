@@ -70,7 +70,12 @@ func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 	switch _, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), "."); operation {
 	case "ReceiveMessage":
-		s.receive(w)
+		var asked struct{ MaxNumberOfMessages int }
+		if err := json.Unmarshal(body, &asked); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		s.receive(w, asked.MaxNumberOfMessages)
 		return
 	case "DeleteMessageBatch":
 		s.deleted.Add(uint64(bytes.Count(body, []byte(`"ReceiptHandle"`))))
@@ -83,10 +88,10 @@ func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // receive answers with ten messages. It says how long the answer is, as the
 // queue itself does, and copies nothing.
-func (s *standIn) receive(w http.ResponseWriter) {
+func (s *standIn) receive(w http.ResponseWriter, most int) {
 	const beginning, end = `{"Messages":[`, `]}`
 	parts := [][]byte{[]byte(beginning)}
-	for i := range 10 {
+	for i := range most {
 		n := s.next.Add(1)
 		separator := ","
 		if i == 0 {

@@ -27,11 +27,8 @@ return 1
 func (e *Engine) purgeCustomer(ctx context.Context, job Job) Result {
 	k := job.Message.Key.Customer()
 	err := e.redisOp(ctx, true, func(ctx context.Context) error {
-		if at := job.Message.Time; !at.IsZero() {
-			key := tombstoneKey(e.config.Prefix, k)
-			if err := buryScript.Run(ctx, e.config.Redis, []string{key}, strconv.FormatInt(at.UnixMilli(), 10), int(tombstoneTTL/time.Second)).Err(); err != nil {
-				return err
-			}
+		if err := e.bury(ctx, tombstoneKey(e.config.Prefix, k), job.At); err != nil {
+			return err
 		}
 		return e.config.Store.Purge(ctx, k)
 	})
@@ -39,6 +36,12 @@ func (e *Engine) purgeCustomer(ctx context.Context, job Job) Result {
 		return unfinished(err)
 	}
 	return done(Purged)
+}
+
+// bury keeps when a purge happened, unless a later one is kept already.
+func (e *Engine) bury(ctx context.Context, tombstone string, at time.Time) error {
+	return buryScript.Run(ctx, e.config.Redis, []string{tombstone},
+		strconv.FormatInt(at.UnixMilli(), 10), int(tombstoneTTL/time.Second)).Err()
 }
 
 // purger deletes what is cached of the whole environment, one purge at a time.
@@ -73,17 +76,40 @@ func (p *purger) run() {
 		if len(jobs) == 0 {
 			return
 		}
-		result := p.engine.purgeAll(p.engine.ctx)
+		result := p.purge(jobs)
 		for _, job := range jobs {
 			job.Done(result)
 		}
 	}
 }
 
+// purge carries out one purge for all jobs; a panic becomes its result.
+func (p *purger) purge(jobs []Job) (result Result) {
+	defer func() {
+		if value := recover(); value != nil {
+			p.engine.panicked(value, jobs[0].Message.Type, jobs[0].ID)
+			result = Result{Outcome: Panicked, Fate: Leave, Err: errPanicked}
+		}
+	}()
+	at := jobs[0].At
+	for _, job := range jobs[1:] {
+		if job.At.After(at) {
+			at = job.At
+		}
+	}
+	return p.engine.purgeAll(p.engine.ctx, at)
+}
+
 // purgeAll deletes the values, the metadata and their timestamps of every
-// customer and resource. Usages stay, as they do in every purge.
-func (e *Engine) purgeAll(ctx context.Context) Result {
+// customer and resource. Usages stay, as they do in every purge. Lists from
+// before at are not written from its beginning on.
+func (e *Engine) purgeAll(ctx context.Context, at time.Time) Result {
 	began := time.Now()
+	if err := e.redisOp(ctx, true, func(ctx context.Context) error {
+		return e.bury(ctx, environmentTombstoneKey(e.config.Prefix), at)
+	}); err != nil {
+		return unfinished(err)
+	}
 	total := 0
 	var cursor uint64
 	for {

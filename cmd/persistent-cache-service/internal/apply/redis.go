@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -123,29 +124,37 @@ func tombstoneKey(prefix string, k cache.Key) string {
 	return ServiceKey(prefix, "purged:"+k.CustomerID)
 }
 
+// environmentTombstoneKey names the key that keeps when the last purge of the
+// whole environment happened.
+func environmentTombstoneKey(prefix string) string { return ServiceKey(prefix, "purged") }
+
 // tombstoneTTL is as long as a queue keeps messages by default.
 const tombstoneTTL = 4 * 24 * time.Hour
 
 // knowledge is what Redis knows of a customer before a write.
 type knowledge struct {
 	at       int64 // the value's timestamp; cache.NoTimestamp if there is none
-	purgedAt int64 // cache.NoTimestamp: not purged
+	purgedAt int64 // the last purge, its own or the environment's; cache.NoTimestamp: none
 }
 
 func (k knowledge) cached() bool { return k.at != cache.NoTimestamp }
 
 // ask reads what Redis knows of k.
 func (e *Engine) ask(ctx context.Context, k cache.Key) (knowledge, error) {
-	var known knowledge
-	err := e.redisOp(ctx, false, func(ctx context.Context) error {
-		values, err := e.config.Redis.MGet(ctx,
-			cache.TimestampKey(cache.ValueKey(e.config.Prefix, k)), tombstoneKey(e.config.Prefix, k)).Result()
-		if err == nil {
-			known = knowledge{at: millis(values[0]), purgedAt: millis(values[1])}
-		}
+	prefix := e.config.Prefix
+	keys := []string{cache.TimestampKey(cache.ValueKey(prefix, k)), tombstoneKey(prefix, k), environmentTombstoneKey(prefix)}
+	var values []any
+	err := e.redisOp(ctx, false, func(ctx context.Context) (err error) {
+		values, err = e.config.Redis.MGet(ctx, keys...).Result()
 		return err
 	})
-	return known, err
+	switch {
+	case err != nil:
+		return knowledge{}, err
+	case len(values) != len(keys):
+		return knowledge{}, fmt.Errorf("%w: %d values for %d keys", errRefused, len(values), len(keys))
+	}
+	return knowledge{at: millis(values[0]), purgedAt: max(millis(values[1]), millis(values[2]))}, nil
 }
 
 func millis(v any) int64 {

@@ -22,17 +22,18 @@ const (
 	refetchTimeout = 10 * time.Second
 	// maxFetching is how many requests may be under way.
 	maxFetching = 16
-	// MaxWaiting is how many jobs may wait for a refetch. What comes beyond is
-	// returned to the queue for a while, so that the changes that need no
-	// refetch are not held up.
+	// MaxWaiting is how many jobs may wait for a refetch before a job that
+	// needs another one is returned to the queue for a while, so that the
+	// changes that need no refetch are not held up.
 	MaxWaiting = 1000
-	// returnDelay is for how long.
-	returnDelay = time.Minute
+	// MaxWaitingShared is how many may wait in all: those beyond MaxWaiting
+	// share a refetch that others wait for. More are returned, too.
+	MaxWaitingShared = 2 * MaxWaiting
 	// apiRetryFirst and apiRetryMost bound the wait after a failed request.
 	apiRetryFirst = 500 * time.Millisecond
 	apiRetryMost  = 30 * time.Second
 	// maxRejections is how often the API may answer for a customer that the
-	// request itself is wrong, before the messages are left in the queue.
+	// request itself is wrong, before it is taken at its word.
 	maxRejections = 3
 	// maxRaces is how often a refetch is done over because somebody wrote
 	// meanwhile what cannot be put in order with it.
@@ -62,10 +63,10 @@ func (r *refetcher) submit(job Job) (Result, bool) {
 	defer r.mu.Unlock()
 	key := job.Message.Key
 	queued, active := r.queued[key]
-	if r.count >= MaxWaiting && len(queued) == 0 {
+	if r.count >= MaxWaitingShared || r.count >= MaxWaiting && len(queued) == 0 {
 		return Result{
-			Outcome: Returned, Fate: Return, Delay: returnDelay + watch.Backoff(0, returnDelay, returnDelay),
-			Err: errors.New("too many customers wait for a refetch"),
+			Outcome: Returned, Fate: Return, Delay: returnDelay(job.ReceiveCount),
+			Err: errTooManyWait,
 		}, false
 	}
 	r.count++
@@ -144,7 +145,12 @@ func (r *refetcher) refetch(ctx context.Context, key cache.Key, jobs []Job) (Res
 		case errors.Is(err, errRaced):
 			return failed(err), jobs
 		case rejected(err):
-			if rejections++; rejections >= maxRejections {
+			rejections++
+			switch {
+			case rejections < maxRejections:
+			case errors.Is(err, apierr.ErrNotFound):
+				return r.forget(ctx, key), jobs
+			default:
 				return failed(err), jobs
 			}
 		}
@@ -168,7 +174,10 @@ func rejected(err error) bool {
 	return errors.Is(err, apierr.ErrMalformedResponse) || errors.Is(err, apierr.ErrInvalidArgument)
 }
 
-var errRaced = errors.New("others wrote while the customer was fetched")
+var (
+	errRaced       = errors.New("others wrote while the customer was fetched")
+	errTooManyWait = errors.New("too many wait for a refetch")
+)
 
 // attemptSafely is attempt; a panic becomes an error.
 func (r *refetcher) attemptSafely(ctx context.Context, key cache.Key, job *Job) (result Result, err error) {
@@ -243,45 +252,71 @@ func (r *refetcher) fetch(ctx context.Context, key cache.Key) (state entitlement
 	return state, began, err
 }
 
+// inLane does work in the customer's lane, and waits for it.
+func (r *refetcher) inLane(key cache.Key, work func() (Result, error)) (result Result, err error) {
+	finished := make(chan struct{})
+	err = errPanicked
+	r.engine.lanes.submit(key.CustomerID, func() {
+		defer close(finished)
+		defer func() {
+			if value := recover(); value != nil {
+				r.engine.panicked(value, "refetch", "")
+			}
+		}()
+		result, err = work()
+	})
+	<-finished
+	return result, err
+}
+
+// forget deletes what is cached of a customer, or of its resource, that the
+// API does not know. If somebody wrote it meanwhile, a reader asks the API.
+func (r *refetcher) forget(ctx context.Context, key cache.Key) Result {
+	gone := []cache.Key{key.Customer()}
+	if key.ResourceID != "" {
+		gone = append(gone, key)
+	}
+	result, err := r.inLane(key, func() (Result, error) {
+		return done(Purged), r.engine.redisOp(ctx, true, func(ctx context.Context) error {
+			return r.engine.config.Store.Purge(ctx, gone...)
+		})
+	})
+	switch {
+	case errors.Is(err, errPanicked):
+		return Result{Outcome: Panicked, Fate: Leave, Err: err}
+	case err != nil:
+		return unfinished(err)
+	}
+	return result
+}
+
 // write writes what was fetched, in the customer's lane.
 func (r *refetcher) write(ctx context.Context, key cache.Key, state entitlements.State, began time.Time, before knowledge) (Result, error) {
 	e := r.engine
-	type outcome struct {
-		result Result
-		err    error
-	}
-	out := make(chan outcome, 1)
-	e.lanes.submit(key.CustomerID, func() {
-		o := outcome{err: errPanicked}
-		defer func() {
-			if value := recover(); value != nil {
-				e.panicked(value, "refetch", "")
-			}
-			out <- o
-		}()
+	result, err := r.inLane(key, func() (Result, error) {
 		if len(state.Records) == 0 {
 			// An empty list carries no time and overwrites whatever it meets:
 			// it must not meet what was written after it was read.
 			now, err := e.ask(ctx, key)
 			if err != nil {
-				o.err = err
-				return
+				return Result{}, err
 			}
 			if now.at != before.at {
-				o.err = errRaced
-				return
+				return Result{}, errRaced
 			}
 		}
 		written, err := e.writeState(ctx, key, state, began)
-		if o.err = err; err == nil {
-			if o.result = e.written(written); o.result.Outcome == Applied {
-				o.result.Outcome = Refetched
-			}
+		if err != nil {
+			return Result{}, err
 		}
+		result := e.written(written)
+		if result.Outcome == Applied {
+			result.Outcome = Refetched
+		}
+		return result, nil
 	})
-	o := <-out
-	if o.err != nil {
-		return Result{}, fmt.Errorf("write what was fetched: %w", o.err)
+	if err != nil {
+		return Result{}, fmt.Errorf("write what was fetched: %w", err)
 	}
-	return o.result, nil
+	return result, nil
 }

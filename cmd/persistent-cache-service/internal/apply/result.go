@@ -53,6 +53,9 @@ type Job struct {
 	Message message.Message
 	// At is the time of the change: the message's own, or the best known.
 	At time.Time
+	// ReceiveCount is how often the queue has handed the message out, this time
+	// included; 0: not known, which counts as the first time.
+	ReceiveCount int
 	// Done is called once, with what became of it.
 	Done func(Result)
 	// Shrunk is called if the job goes on to wait for a refetch, and its message

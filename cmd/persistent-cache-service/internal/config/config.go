@@ -161,7 +161,7 @@ func (c *Config) check(wrong func(name, format string, args ...any)) {
 		}
 	}
 	between("REDIS_PORT", c.RedisPort, 1, 65535)
-	between("PORT", c.Port, 0, 65535)
+	between("PORT", c.Port, 1, 65535)
 	between("BATCH_SIZE", c.BatchSize, 1, 10)
 	between("CONSUMERS", c.Consumers, 1, 100)
 	between("RECEIVE_WAIT_IN_SECS", c.ReceiveWaitSeconds, 0, 20)
@@ -180,15 +180,25 @@ func (c *Config) check(wrong func(name, format string, args ...any)) {
 	if _, ok := levels[c.LogLevel]; !ok {
 		wrong("LOG_LEVEL", "must be error, warn, info or debug")
 	}
-	if c.LogMessageKey == c.LogErrorKey {
+	switch {
+	case takenLogKeys[c.LogErrorKey]:
+		wrong("LOG_ERROR_KEY", "must be neither time nor level")
+	case c.LogMessageKey == c.LogErrorKey:
 		wrong("LOG_ERROR_KEY", "must differ from LOG_MESSAGE_KEY")
+	}
+	if takenLogKeys[c.LogMessageKey] {
+		wrong("LOG_MESSAGE_KEY", "must be neither time nor level")
 	}
 	if strings.ContainsFunc(string(c.APIKey), func(r rune) bool { return r <= ' ' || r > '~' }) {
 		wrong("SERVER_API_KEY", "contains a character that no key has")
 	}
 	if c.QueueURL != "" {
-		if u, err := url.Parse(c.QueueURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") == "" {
+		u, err := url.Parse(c.QueueURL)
+		switch {
+		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") == "":
 			wrong("QUEUE_URL", "must be the URL of a queue, such as https://sqs.us-east-1.amazonaws.com/123456789012/name")
+		case u.User != nil:
+			wrong("QUEUE_URL", "must not contain a login")
 		}
 	}
 	u, err := url.Parse(c.EdgeAPIURL)
@@ -213,6 +223,9 @@ const maxTTLSeconds = 100 * 365 * 24 * 3600
 var levels = map[string]slog.Level{
 	"error": slog.LevelError, "warn": slog.LevelWarn, "info": slog.LevelInfo, "debug": slog.LevelDebug,
 }
+
+// takenLogKeys are the names that every log line has for something else.
+var takenLogKeys = map[string]bool{slog.TimeKey: true, slog.LevelKey: true}
 
 // Level is the log level that LOG_LEVEL names.
 func (c *Config) Level() slog.Level { return levels[c.LogLevel] }

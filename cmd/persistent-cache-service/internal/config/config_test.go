@@ -102,6 +102,25 @@ func TestAllErrorsAtOnceAndNoSecrets(t *testing.T) {
 	require.NotContains(t, err.Error(), "hush")
 }
 
+// What would be written to the log, or could not be found again in it, is
+// refused.
+func TestRefused(t *testing.T) {
+	for variable, problem := range map[string]string{
+		"QUEUE_URL=https://user:hush@sqs.us-east-1.amazonaws.com/1/q": "QUEUE_URL: must not contain a login",
+		"EDGE_API_URL=https://user:hush@edge.example":                 "EDGE_API_URL: must not contain a login",
+		"PORT=0":                "PORT: 0 is not between 1 and 65535",
+		"LOG_MESSAGE_KEY=time":  "LOG_MESSAGE_KEY: must be neither time nor level",
+		"LOG_MESSAGE_KEY=level": "LOG_MESSAGE_KEY: must be neither time nor level",
+		"LOG_ERROR_KEY=time":    "LOG_ERROR_KEY: must be neither time nor level",
+		"LOG_ERROR_KEY=level":   "LOG_ERROR_KEY: must be neither time nor level",
+		"LOG_ERROR_KEY=msg":     "LOG_ERROR_KEY: must differ from LOG_MESSAGE_KEY",
+	} {
+		_, err := config.Load(required(variable))
+		require.ErrorContains(t, err, problem)
+		require.NotContains(t, err.Error(), "hush")
+	}
+}
+
 func TestSecretsDoNotShow(t *testing.T) {
 	c, err := config.Load(required("REDIS_PASSWORD=hush", "SENTRY_DSN=https://hush@s.example/1"))
 	require.NoError(t, err)

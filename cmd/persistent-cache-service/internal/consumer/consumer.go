@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +37,9 @@ const (
 	// deleteTries is how often to try to delete. What could not be deleted
 	// comes again, which changes nothing.
 	deleteTries = 5
+	// callsGrace is how much longer than the work itself the calls to the queue
+	// may take that come after it when the service stops.
+	callsGrace = 1500 * time.Millisecond
 )
 
 // Config configures a Consumer. All of it is required.
@@ -55,7 +60,8 @@ type Config struct {
 // Consumer consumes one queue.
 type Consumer struct {
 	config  Config
-	running atomic.Int32 // receivers that work
+	calls   context.Context // of the calls to the queue that come after the work; see Run
+	running atomic.Int32    // receivers that work
 	deletes *batcher[string]
 	returns *batcher[returned]
 
@@ -63,6 +69,7 @@ type Consumer struct {
 
 	mu     sync.Mutex
 	inHand map[*delivery]struct{}
+	orders orders
 	bytes  int                          // of the messages that are worked on
 	counts map[string]map[string]uint64 // by type and outcome
 	last   time.Time
@@ -72,7 +79,8 @@ type Consumer struct {
 // delivery is a message in hand.
 type delivery struct {
 	message     queue.Message
-	size        int // what it counts for in the bytes that are worked on
+	held        int // what it counts for in the bytes in hand
+	size        int // what it counts for in those that are worked on
 	received    time.Time
 	hiddenUntil time.Time
 }
@@ -84,13 +92,18 @@ type returned struct {
 
 // New makes a Consumer. Nothing is received until Run.
 func New(config Config) *Consumer {
-	return &Consumer{config: config, fewer: newRoom(), smaller: newRoom(), inHand: map[*delivery]struct{}{}, counts: map[string]map[string]uint64{}}
+	return &Consumer{config: config, fewer: newRoom(), smaller: newRoom(), orders: newOrders(), inHand: map[*delivery]struct{}{}, counts: map[string]map[string]uint64{}}
 }
 
 // Run consumes until ctx ends; then it finishes what is in hand, gives what is
-// not finished within the time for stopping back to the queue, and returns. The
+// not finished within the time for stopping back to the queue, and returns, a
+// moment after that time at the latest: a queue that does not answer is not
+// waited for. What it was not told comes again, which changes nothing. The
 // engine is stopped with it.
 func (c *Consumer) Run(ctx context.Context, stopping time.Duration) {
+	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
+	defer endCalls()
+	c.calls = calls
 	c.deletes = newBatcher(c.delete)
 	c.returns = newBatcher(c.giveBack)
 	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
@@ -103,6 +116,7 @@ func (c *Consumer) Run(ctx context.Context, stopping time.Duration) {
 	<-ctx.Done()
 	timer := time.NewTimer(stopping)
 	defer timer.Stop()
+	defer time.AfterFunc(stopping+callsGrace, endCalls).Stop()
 	c.config.Engine.Stop()
 	receivers.Wait()
 
@@ -150,15 +164,21 @@ func (c *Consumer) receive(ctx context.Context) {
 				return
 			}
 		}
-		if !c.fewer.await(ctx, c.fewInHand) {
+		var placed order
+		if !c.fewer.await(ctx, func() (ok bool) {
+			placed, ok = c.place()
+			return ok
+		}) {
 			return
 		}
 		wait := c.config.Wait
 		if !works {
 			wait = 0 // find out at once whether the queue is there
 		}
-		messages, err := c.config.Queue.Receive(pollCtx, c.config.BatchSize, wait, c.config.Visibility)
+		large := queue.WithRoom(pollCtx, func(ctx context.Context, bytes int) { c.awaitReading(ctx, &placed, bytes) })
+		messages, err := c.config.Queue.Receive(large, placed.messages, wait, c.config.Visibility)
 		if err != nil {
+			c.unplace(placed)
 			if ctx.Err() != nil {
 				return
 			}
@@ -178,16 +198,38 @@ func (c *Consumer) receive(ctx context.Context) {
 		failures = 0
 		turn(true)
 		c.config.State.Worked()
-		c.acceptAll(ctx, messages)
+		c.acceptAll(ctx, placed, messages)
 	}
 }
 
-// fewInHand reports whether there may be more messages in hand.
-func (c *Consumer) fewInHand() bool {
+// place returns what to ask the queue for, if there may be more in hand.
+func (c *Consumer) place() (order, bool) {
 	waiting := c.config.Engine.Waiting()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.inHand)-waiting < maxInHand
+	if len(c.inHand)-waiting >= maxInHand {
+		return order{}, false
+	}
+	return c.orders.place(c.config.BatchSize)
+}
+
+// awaitReading waits for room for a large answer, for a while.
+func (c *Consumer) awaitReading(ctx context.Context, placed *order, bytes int) {
+	ctx, cancel := context.WithTimeout(ctx, roomPatience)
+	defer cancel()
+	c.fewer.await(ctx, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.orders.read(placed, bytes)
+	})
+}
+
+// unplace takes back what failed.
+func (c *Consumer) unplace(placed order) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.orders.end(placed)
+	c.fewer.tell()
 }
 
 // admit counts a message as worked on, if it may be.
@@ -205,27 +247,45 @@ func (c *Consumer) admit(d *delivery) bool {
 // acceptAll takes messages in hand, all of them before the first is worked on,
 // so that none of them shows again meanwhile. It waits while too much is worked
 // on, unless the service stops.
-func (c *Consumer) acceptAll(ctx context.Context, messages []queue.Message) {
-	if len(messages) == 0 {
-		return
-	}
+func (c *Consumer) acceptAll(ctx context.Context, placed order, messages []queue.Message) {
 	now := time.Now()
 	deliveries := make([]*delivery, len(messages))
 	c.mu.Lock()
-	c.last = now
+	c.orders.arrived(placed, messages)
+	if len(messages) > 0 {
+		c.last = now
+	}
 	for i, m := range messages {
-		deliveries[i] = &delivery{message: m, received: now, hiddenUntil: now.Add(c.config.Visibility)}
+		deliveries[i] = &delivery{message: m, held: len(m.Body), received: now, hiddenUntil: now.Add(c.config.Visibility)}
 		c.inHand[deliveries[i]] = struct{}{}
 	}
 	c.mu.Unlock()
+	c.fewer.tell()
+	// Those that were damaged go first: nothing may name one without a receipt
+	// to the queue.
+	deliveries = slices.DeleteFunc(deliveries, c.refuse)
 	for _, d := range deliveries {
 		c.smaller.await(ctx, func() bool { return c.admit(d) })
 		c.accept(d)
 	}
 }
 
-// unreadable is the label of messages of which not even the type is known.
-const unreadable = "unreadable"
+const (
+	// unreadable is the label of messages of which not even the type is known.
+	unreadable = "unreadable"
+	// damaged is the outcome of messages that are not what was sent.
+	damaged = "damaged"
+)
+
+// refuse leaves a message in the queue that was damaged on its way, if it was.
+// It comes again, whole or up to its queue's redrive policy.
+func (c *Consumer) refuse(d *delivery) bool {
+	if d.message.Damaged == nil {
+		return false
+	}
+	c.finish(d, unreadable, apply.Result{Outcome: damaged, Fate: apply.Leave, Err: d.message.Damaged})
+	return true
+}
 
 // accept has one message carried out.
 func (c *Consumer) accept(d *delivery) {
@@ -252,7 +312,7 @@ func (c *Consumer) accept(d *delivery) {
 		c.shrink(d) // no more of it is kept than the ids
 	}
 	c.config.Engine.Submit(apply.Job{
-		ID: id, Message: m, At: at,
+		ID: id, Message: m, At: at, ReceiveCount: d.message.ReceiveCount,
 		Done:   func(r apply.Result) { c.finish(d, messageType, r) },
 		Shrunk: func() { c.shrink(d) },
 	})
@@ -262,15 +322,25 @@ func (c *Consumer) accept(d *delivery) {
 func (c *Consumer) shrink(d *delivery) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.bytes -= d.size
-	d.size = 0
+	c.release(d)
 	c.smaller.tell()
+	c.fewer.tell()
+}
+
+// release takes a message out of the bytes in hand.
+func (c *Consumer) release(d *delivery) {
+	c.bytes -= d.size
+	c.orders.held -= d.held
+	d.size, d.held = 0, 0
 }
 
 func (c *Consumer) decode(d *delivery) (m message.Message, err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			c.config.Metrics.Panics.Inc()
+			// Its value can quote the message, so that it is not logged.
+			c.config.Log.Error("panic while a message was read; it stays in the queue",
+				"messageId", d.message.ID, "stack", string(debug.Stack()))
 			if c.config.OnPanic != nil {
 				c.config.OnPanic(value, unreadable, d.message.ID)
 			}
@@ -289,7 +359,7 @@ func (c *Consumer) finish(d *delivery, messageType string, r apply.Result) {
 		return // given back when the service stopped
 	}
 	delete(c.inHand, d)
-	c.bytes -= d.size
+	c.release(d)
 	byOutcome := c.counts[messageType]
 	if byOutcome == nil {
 		byOutcome = map[string]uint64{}
@@ -325,14 +395,13 @@ func (c *Consumer) finish(d *delivery, messageType string, r apply.Result) {
 func (c *Consumer) delete(receipts []string) {
 	var err error
 	for n := range deleteTries {
-		if receipts, err = c.config.Queue.Delete(context.Background(), receipts); err == nil {
+		if receipts, err = c.config.Queue.Delete(c.calls, receipts); err == nil {
 			return
 		}
 		c.config.Metrics.QueueErrors.WithLabelValues("delete").Inc()
-		if len(receipts) == 0 {
+		if len(receipts) == 0 || !watch.Sleep(c.calls, watch.Backoff(n, retryFirst, time.Second)) {
 			break
 		}
-		watch.Sleep(context.Background(), watch.Backoff(n, retryFirst, time.Second))
 	}
 	c.config.State.Erred(fmt.Errorf("messages that were dealt with come again: %w", err))
 }
@@ -346,7 +415,7 @@ func (c *Consumer) giveBack(batch []returned) {
 		byDelay[delay] = append(byDelay[delay], r.receipt)
 	}
 	for delay, receipts := range byDelay {
-		if _, err := c.config.Queue.SetVisibility(context.Background(), receipts, delay); err != nil {
+		if _, err := c.config.Queue.SetVisibility(c.calls, receipts, delay); err != nil {
 			// They show again when their time is over.
 			c.visibilityFailed(err)
 		}
@@ -366,7 +435,7 @@ func (c *Consumer) abandon() {
 		rest = append(rest, d)
 	}
 	clear(c.inHand)
-	c.bytes = 0
+	c.bytes, c.orders.held = 0, 0
 	c.mu.Unlock()
 	c.config.Log.Warn("messages are given back to the queue: they could not be finished in time", "messages", len(rest))
 	for _, d := range rest {

@@ -42,17 +42,20 @@ func decodeEvent(fields object) (Message, bool, error) {
 	if kind == "" {
 		return Message{}, false, malformed("type", "empty")
 	}
-	m := Message{Type: otherType}
-	if eventTypes[kind] {
-		m.Type = kind
+	m := Message{Type: kind}
+	known := eventTypes[kind]
+	if !known {
+		m.Type = otherType
 	}
-	if m.EnvironmentID, err = fields.text("environmentId"); err != nil {
+	// What an unknown type means by these fields is its own affair: what is
+	// not as agreed counts as absent.
+	if m.EnvironmentID, err = fields.text("environmentId"); err != nil && known {
 		return Message{}, false, err
 	}
-	if m.Time, err = fields.time("timestamp"); err != nil {
+	if m.Time, err = fields.time("timestamp"); err != nil && known {
 		return Message{}, false, err
 	}
-	if m.Key, err = eventKey(fields); err != nil {
+	if m.Key, err = eventKey(fields); err != nil && known {
 		return Message{}, false, err
 	}
 

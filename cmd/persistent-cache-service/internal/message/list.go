@@ -316,7 +316,8 @@ func resetConfiguration(raw string) json.RawMessage {
 	if isNull(raw) {
 		return nil
 	}
-	var typeName, fields string
+	var typeName string
+	var fields strings.Builder
 	r := reader{s: raw}
 	for more := r.enter('{', '}'); more; more = r.next('}') {
 		r.peek()
@@ -328,7 +329,8 @@ func resetConfiguration(raw string) json.RawMessage {
 		case name == "__typename" && !null:
 			return json.RawMessage(raw)
 		case name != "__typename":
-			fields += "," + raw[from:r.at]
+			fields.WriteByte(',')
+			fields.WriteString(raw[from:r.at])
 			if known := resetType(name); known != "" && !null {
 				typeName = known
 			}
@@ -337,5 +339,5 @@ func resetConfiguration(raw string) json.RawMessage {
 	if !r.end() || typeName == "" {
 		return nil
 	}
-	return json.RawMessage(`{"__typename":"` + typeName + `"` + fields + "}")
+	return json.RawMessage(`{"__typename":"` + typeName + `"` + fields.String() + "}")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -250,14 +251,14 @@ func TestUnreadable(t *testing.T) {
 		`{"data":{"subscriptionAdded":{}}}`:                     message.UnknownFormat,
 		`{"type":""}`:                                           message.Malformed,
 		`{"type":7}`:                                            message.Malformed,
-		`{"type":"x","timestamp":"hush"}`:                       message.Malformed,
-		`{"type":"x","timestamp":-5}`:                           message.Malformed,
-		`{"type":"x","customer":"hush"}`:                        message.Malformed,
-		`{"type":"x","customer":{"id":7}}`:                      message.Malformed,
-		`{"type":"x","customer":{"id":""}}`:                     message.Malformed,
-		`{"type":"x","customer":{"id":"` + strings.Repeat("x", 256) + `"}}`:                    message.Malformed,
-		`{"type":"x","customer":{"id":"c"},"resource":[]}`:                                     message.Malformed,
-		`{"type":"x","environmentId":{}}`:                                                      message.Malformed,
+		`{"type":"customer.updated","timestamp":"hush"}`:        message.Malformed,
+		`{"type":"customer.updated","timestamp":-5}`:            message.Malformed,
+		`{"type":"customer.updated","customer":"hush"}`:         message.Malformed,
+		`{"type":"customer.updated","customer":{"id":7}}`:       message.Malformed,
+		`{"type":"customer.updated","customer":{"id":""}}`:      message.Malformed,
+		`{"type":"customer.updated","customer":{"id":"` + strings.Repeat("x", 256) + `"}}`:     message.Malformed,
+		`{"type":"customer.updated","customer":{"id":"c"},"resource":[]}`:                      message.Malformed,
+		`{"type":"customer.updated","environmentId":{}}`:                                       message.Malformed,
 		`{"type":"customer.archived"}`:                                                         message.Malformed,
 		`{"type":"entitlements.updated","entitlements":[]}`:                                    message.Malformed,
 		`{"type":"entitlements.updated","customer":{"id":"c"},"entitlements":{}}`:              message.Malformed,
@@ -335,4 +336,53 @@ func FuzzDecode(f *testing.F) {
 		}
 		require.True(t, m.Time.IsZero() || m.Time.UnixMilli() > 0)
 	})
+}
+
+// An event of a type that is not known says in fields of its own what it
+// likes: that is no reason to keep it in the queue.
+func TestUnknownTypeWithOddFields(t *testing.T) {
+	customer := cache.Key{CustomerID: "c"}
+	for body, want := range map[string]message.Message{
+		`{"type":"foo.bar","customer":"c1"}`:                              {Type: "other"},
+		`{"type":"foo.bar","customer":{"id":7}}`:                          {Type: "other"},
+		`{"type":"foo.bar","customer":{"id":""}}`:                         {Type: "other"},
+		`{"type":"foo.bar","customerId":[1]}`:                             {Type: "other"},
+		`{"type":"foo.bar","timestamp":"yesterday"}`:                      {Type: "other"},
+		`{"type":"foo.bar","environmentId":5}`:                            {Type: "other"},
+		`{"type":"foo.bar","timestamp":{},"customer":{"id":"c"}}`:         {Type: "other", Action: message.Refetch, Key: customer},
+		`{"type":"foo.bar","resource":"r","customer":{"id":"c"}}`:         {Type: "other", Action: message.Refetch, Key: customer},
+		`{"type":"foo.bar","environmentId":[],"customer":{"id":"c"}}`:     {Type: "other", Action: message.Refetch, Key: customer},
+		`{"type":"foo.bar","environmentId":"e","timestamp":"","hi":[{}]}`: {Type: "other", EnvironmentID: "e"},
+	} {
+		require.Equal(t, want, decode(t, body), body)
+	}
+	for _, body := range []string{
+		`{"type":"customer.updated","customer":"c1"}`,
+		`{"type":"customer.updated","timestamp":"yesterday","customer":{"id":"c"}}`,
+		`{"type":"customer.updated","environmentId":5,"customer":{"id":"c"}}`,
+	} {
+		_, err := message.Decode(body)
+		var unread *message.Error
+		require.ErrorAs(t, err, &unread, body)
+		require.Equal(t, message.Malformed, unread.Kind, body)
+	}
+}
+
+// What reading a configuration of reset periods costs grows with its length,
+// not with its square.
+func TestLongResetConfiguration(t *testing.T) {
+	allocated := func(fields int) uint64 {
+		configuration := `{"monthlyAccordingTo":"StartOfTheMonth"` + strings.Repeat(`,"":1`, fields) + `}`
+		body := list(entry(`{"resetPeriodConfiguration":null}`))
+		body = strings.Replace(body, `"resetPeriodConfiguration":null`, `"resetPeriodConfiguration":`+configuration, 1)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		m, err := message.Decode(body)
+		runtime.ReadMemStats(&after)
+		require.NoError(t, err)
+		require.Len(t, m.State.Records[0].Definition.RawResetPeriodConfiguration, len(configuration)+len(`"__typename":"MonthlyResetPeriodConfig",`))
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	const fields = 5000
+	require.Less(t, allocated(4*fields), 8*allocated(fields))
 }

@@ -6,25 +6,18 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"math/bits"
 	"unicode/utf8"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
 
-// errChecksum says that a message's body is not what was sent.
-var errChecksum = errors.New("body does not match its checksum")
-
-// checkBody compares the sum of a message's body with the checksum that came
-// with it, if one did.
-func checkBody(m *types.Message, sum [md5.Size]byte) error {
-	if m.MD5OfBody == nil || *m.MD5OfBody == hex.EncodeToString(sum[:]) {
-		return nil
+// checkBody takes a message's body away when its sum is not the checksum that
+// came with it: what it says is not what was sent.
+func checkBody(m *types.Message, sum [md5.Size]byte) {
+	if m.MD5OfBody != nil && *m.MD5OfBody != hex.EncodeToString(sum[:]) {
+		m.Body = nil
 	}
-	return fmt.Errorf("message %s: %w", aws.ToString(m.MessageId), errChecksum)
 }
 
 // envelope reads the answer to ReceiveMessage: JSON of which most is the
@@ -44,36 +37,32 @@ type envelope struct {
 // maxDepth is how deep values may be nested; encoding/json allows as much.
 const maxDepth = 10000
 
-// read returns the messages. It reports false if the answer cannot be read.
-// The error is errChecksum.
-func (e *envelope) read() (messages []types.Message, ok bool, err error) {
+// read returns the messages, those whose body was damaged without it. It reports
+// false if the answer cannot be read.
+func (e *envelope) read() (messages []types.Message, ok bool) {
 	for more := e.enter('{', '}'); more; more = e.next('}') {
 		if string(e.name()) != "Messages" {
 			e.skip(1)
 			continue
 		}
-		messages, err = nil, nil
+		messages = nil
 		if e.null() {
 			continue
 		}
 		messages = []types.Message{}
 		for more := e.enter('[', ']'); more; more = e.next(']') {
-			m, damaged := e.message()
-			if damaged != nil {
-				err = damaged
-			}
-			messages = append(messages, m)
+			messages = append(messages, e.message())
 		}
 	}
 	if e.peek() != 0 || e.at != len(e.data) || e.bad {
-		return nil, false, nil
+		return nil, false
 	}
-	return messages, true, err
+	return messages, true
 }
 
-func (e *envelope) message() (m types.Message, damaged error) {
+func (e *envelope) message() (m types.Message) {
 	if e.null() {
-		return m, nil
+		return m
 	}
 	var sum [md5.Size]byte
 	for more := e.enter('{', '}'); more; more = e.next('}') {
@@ -93,10 +82,10 @@ func (e *envelope) message() (m types.Message, damaged error) {
 			e.skip(1)
 		}
 	}
-	if m.Body == nil {
-		return m, nil
+	if m.Body != nil {
+		checkBody(&m, sum)
 	}
-	return m, checkBody(&m, sum)
+	return m
 }
 
 func (e *envelope) attributes() map[string]string {

@@ -18,9 +18,6 @@ const (
 	// maxAnswer is the largest answer that is read, in bytes: ten messages of a
 	// mebibyte, of which escapes make three times as much.
 	maxAnswer = 32 << 20
-	// maxFirstRead is how much room is made for an answer because it says that
-	// it is as long as that; more is made when more has come.
-	maxFirstRead = 2 << 20
 	// maxKept is the largest buffer that is kept for the next answer.
 	maxKept = 1 << 20
 )
@@ -53,17 +50,18 @@ func (p *protocol) DeserializeResponse(ctx context.Context, operation *smithy.Op
 		b = &buffers{}
 	}
 	defer p.keep(b)
+	askRoom(ctx, answer.ContentLength)
 	if err := b.read(answer.Body, answer.ContentLength); err != nil {
 		// Else the client would read the rest, to use the connection again.
 		_ = answer.Body.Close()
 		return &smithy.DeserializationError{Err: err}
 	}
 	e := envelope{data: b.answer, scratch: b.text}
-	messages, ok, err := e.read()
+	messages, ok := e.read()
 	b.text = e.scratch
 	if ok {
 		received.Messages = messages
-		return err
+		return nil
 	}
 
 	body := answer.Body
@@ -73,12 +71,8 @@ func (p *protocol) DeserializeResponse(ctx context.Context, operation *smithy.Op
 		return err
 	}
 	for i := range received.Messages {
-		m := &received.Messages[i]
-		if m.Body == nil {
-			continue
-		}
-		if err := checkBody(m, md5.Sum([]byte(*m.Body))); err != nil {
-			return err
+		if m := &received.Messages[i]; m.Body != nil {
+			checkBody(m, md5.Sum([]byte(*m.Body))) //nolint:gosec // guards against damage, not against malice
 		}
 	}
 	return nil
@@ -90,7 +84,7 @@ func (b *buffers) read(body io.Reader, length int64) error {
 	const atLeast = 4 << 10
 	b.answer = b.answer[:0]
 	// One byte more than there is tells the end without another growth.
-	if first := int(min(max(length, 0), maxFirstRead)) + 1; cap(b.answer) < first {
+	if first := int(min(max(length, 0), maxAnswer)) + 1; cap(b.answer) < first {
 		b.answer = make([]byte, 0, max(first, atLeast))
 	}
 	for {

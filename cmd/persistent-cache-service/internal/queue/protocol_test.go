@@ -171,33 +171,37 @@ func TestBrokenAnswer(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
 
-// A body that is not what was sent fails the receive, whoever read it.
+// A body that is not what was sent is not handed on, whoever read it, and the
+// messages beside it are.
 func TestDamagedBody(t *testing.T) {
 	for name, more := range map[string]string{"read by us": `,"x":1`, "read by the client": `,"Body":null,"Body":"x","Attributes":{"a":null}`} {
 		t.Run(name, func(t *testing.T) {
 			checksum := sum("y")
 			q := answering(t, func(w http.ResponseWriter, _ *http.Request) {
-				_, _ = fmt.Fprintf(w, `{"Messages":[{"MessageId":"m","ReceiptHandle":"r","Body":"x"%s,"MD5OfBody":%q}]}`, more, checksum)
+				_, _ = fmt.Fprintf(w, `{"Messages":[{"MessageId":"m","ReceiptHandle":"r","Body":"x"%s,"MD5OfBody":%q},{"MessageId":"n","ReceiptHandle":"s","Body":"z","MD5OfBody":%q}]}`, more, checksum, sum("z"))
 			})
-			_, err := q.Receive(t.Context(), 10, 0, time.Minute)
-			require.ErrorIs(t, err, errChecksum)
-			require.ErrorContains(t, err, "message m")
-			checksum = sum("x")
 			messages, err := q.Receive(t.Context(), 10, 0, time.Minute)
 			require.NoError(t, err)
-			require.Equal(t, "x", messages[0].Body)
+			require.Equal(t, []Message{{ID: "m", Receipt: "r", Damaged: errChecksum}, {ID: "n", Receipt: "s", Body: "z"}}, messages)
+			checksum = sum("x")
+			messages, err = q.Receive(t.Context(), 10, 0, time.Minute)
+			require.NoError(t, err)
+			require.Equal(t, []Message{{ID: "m", Receipt: "r", Body: "x"}, {ID: "n", Receipt: "s", Body: "z"}}, messages)
 		})
 	}
 }
 
-// A message that could not be deleted is not taken.
-func TestNoReceipt(t *testing.T) {
+// A message that could not be deleted, or that has no body at all, is damaged,
+// too.
+func TestIncompleteMessages(t *testing.T) {
 	q := answering(t, func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `{"Messages":[{"MessageId":"a","ReceiptHandle":"r","Body":"x"},{"MessageId":"b","Body":"x"}]}`)
+		_, _ = io.WriteString(w, `{"Messages":[{"MessageId":"a","ReceiptHandle":"r","Body":"x"},{"MessageId":"b","Body":"x"},{"MessageId":"c","ReceiptHandle":"s"},null]}`)
 	})
-	_, err := q.Receive(t.Context(), 10, 0, time.Minute)
-	require.ErrorIs(t, err, errNoReceipt)
-	require.ErrorContains(t, err, "message b")
+	messages, err := q.Receive(t.Context(), 10, 0, time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, []Message{
+		{ID: "a", Receipt: "r", Body: "x"}, {ID: "b", Damaged: errNoReceipt}, {ID: "c", Receipt: "s", Damaged: errChecksum}, {Damaged: errNoReceipt},
+	}, messages)
 }
 
 // What the AWS client warns of is logged as everything is.

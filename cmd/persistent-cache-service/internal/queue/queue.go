@@ -14,6 +14,9 @@ type Message struct {
 	Body         string
 	SentAt       time.Time // zero when the queue did not tell
 	ReceiveCount int       // how often it was delivered, this time included; 0 when the queue did not tell
+	// Damaged says why the message is not what was sent; nil: it is. Then its
+	// Body is empty, and its Receipt can be: it must not be named to the queue.
+	Damaged error
 }
 
 // Depth is how many messages a queue holds, approximately.
@@ -26,7 +29,8 @@ type Depth struct {
 // Queue is what the service needs of a queue.
 type Queue interface {
 	// Receive waits up to wait for messages, and hides those it returns from
-	// other receivers for the visibility timeout.
+	// other receivers for the visibility timeout. The error is that of the call:
+	// a message that was damaged comes with the others and says so.
 	Receive(ctx context.Context, most int, wait, visibility time.Duration) ([]Message, error)
 	// Delete deletes up to MaxBatch deliveries and returns those it could not.
 	Delete(ctx context.Context, receipts []string) (failed []string, err error)

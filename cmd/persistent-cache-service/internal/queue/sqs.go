@@ -24,9 +24,13 @@ const (
 	maxIdleConnections = 128
 )
 
-// errNoReceipt says that a message can be neither deleted nor hidden; and a
-// call that named it would fail for the others in it, too.
-var errNoReceipt = errors.New("no receipt handle")
+var (
+	// errNoReceipt says that a message can be neither deleted nor hidden; and a
+	// call that named it would fail for the others in it, too.
+	errNoReceipt = errors.New("no receipt handle")
+	// errChecksum says that a message's body is not what was sent.
+	errChecksum = errors.New("body is missing or does not match its checksum")
+)
 
 // SQS is a queue of Amazon's Simple Queue Service, or of something that speaks
 // its protocol. It is safe for concurrent use.
@@ -90,21 +94,35 @@ func (q *SQS) Receive(ctx context.Context, most int, wait, visibility time.Durat
 		return nil, fmt.Errorf("receive: %w", err)
 	}
 	messages := make([]Message, len(out.Messages))
-	for i, m := range out.Messages {
-		if aws.ToString(m.ReceiptHandle) == "" {
-			return nil, fmt.Errorf("receive: message %s: %w", aws.ToString(m.MessageId), errNoReceipt)
-		}
+	for i := range out.Messages {
+		m := &out.Messages[i]
 		messages[i] = Message{
 			ID: aws.ToString(m.MessageId), Receipt: aws.ToString(m.ReceiptHandle), Body: aws.ToString(m.Body),
 			SentAt:       sentAt(m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)]),
 			ReceiveCount: number(m.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)]),
+			Damaged:      damage(m),
+		}
+		if messages[i].Damaged != nil {
+			messages[i].Body = ""
 		}
 	}
 	return messages, nil
 }
 
+// damage says what is wrong with a message as it arrived. A body that does not
+// match its checksum was taken away when the answer was read.
+func damage(m *types.Message) error {
+	switch {
+	case aws.ToString(m.ReceiptHandle) == "":
+		return errNoReceipt
+	case m.Body == nil:
+		return errChecksum
+	}
+	return nil
+}
+
 // readOurselves has the answers to ReceiveMessage read by protocol, which also
-// compares the checksums of what it reads.
+// takes away the bodies that do not match their checksums.
 func readOurselves(o *sqs.Options) {
 	o.Protocol = &protocol{ClientProtocol: o.Protocol}
 	o.DisableMessageChecksumValidation = true
@@ -155,7 +173,17 @@ func failures(receipts []string, entries []types.BatchResultErrorEntry) ([]strin
 			failed = append(failed, receipts[i])
 		}
 	}
-	return failed, fmt.Errorf("%d of %d failed: %s", len(entries), len(receipts), aws.ToString(entries[0].Code))
+	return failed, &batchError{failed: len(entries), all: len(receipts), code: aws.ToString(entries[0].Code)}
+}
+
+// batchError is the error of a call of which only some parts failed.
+type batchError struct {
+	failed, all int
+	code        string // of the first that failed
+}
+
+func (e *batchError) Error() string {
+	return fmt.Sprintf("%d of %d failed: %s", e.failed, e.all, e.code)
 }
 
 // Depth implements Queue. It needs the permission sqs:GetQueueAttributes.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/apply"
 	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/watch"
 )
@@ -15,10 +17,20 @@ const (
 	probeTTL = time.Minute
 )
 
-// probeRedis writes a key: a Redis that answers but takes no writes, because it
-// is full or a replica, is of no use here. It waits for nobody else's commands.
+// probeScript writes a key, which is then found for so many milliseconds.
+var probeScript = redis.NewScript(`return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])`)
+
+// probeRedis writes a key, in the two ways in which everything is written: a
+// Redis that answers but takes no writes, because it is full or a replica, is
+// of no use here, nor is a login that may run no scripts. It waits for nobody
+// else's commands.
 func (s *Service) probeRedis(ctx context.Context) error {
-	return s.connections.Set(ctx, apply.ServiceKey(s.config.EnvironmentPrefix, "probe"), "1", probeTTL).Err()
+	keys := []string{apply.ServiceKey(s.config.EnvironmentPrefix, "probe")}
+	ttl := probeTTL.Milliseconds()
+	if err := probeScript.Eval(ctx, s.connections, keys, "1", ttl).Err(); err != nil {
+		return err
+	}
+	return probeScript.EvalSha(ctx, s.connections, keys, "1", ttl).Err()
 }
 
 // beat writes heartbeats for readers, while the service does what they rely

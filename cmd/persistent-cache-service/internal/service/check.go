@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/aws/smithy-go"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/config"
@@ -51,8 +50,11 @@ func Check(ctx context.Context, w io.Writer, c config.Config, version string) bo
 	api := newEdge(&c, version)
 	defer api.CloseIdle()
 	step(func(ctx context.Context) {
-		found, err := checkQueue(ctx, &c, api)
+		found, warning, err := checkQueue(ctx, &c, api)
 		say("queue", err, "%s", found)
+		if warning != nil {
+			_, _ = fmt.Fprintf(w, "queue: WARNING: %v\n", warning)
+		}
 	})
 	step(func(ctx context.Context) {
 		err := api.CheckAPIKey(ctx)
@@ -104,22 +106,29 @@ func explainTLS(err error, on bool) error {
 	return err
 }
 
-func checkQueue(ctx context.Context, c *config.Config, api queue.CredentialsSource) (string, error) {
+// checkQueue asks the queue how much it holds, and whether its messages may be
+// worked off. The warning is what could not be found out.
+func checkQueue(ctx context.Context, c *config.Config, api queue.CredentialsSource) (found string, warning, err error) {
 	source := "unknown"
 	q, err := queue.NewSQS(ctx, queue.Options{
 		Region: c.AWSRegion, QueueURL: c.QueueURL, Edge: api, OnCredentials: func(s string) { source = s },
 	})
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer q.Close()
 	depth, err := q.Depth(ctx)
-	var refused smithy.APIError
 	switch {
 	case err == nil:
-		return fmt.Sprintf("about %d messages wait, %d are in flight; credentials from %s", depth.Visible, depth.InFlight, source), nil
-	case errors.As(err, &refused) && strings.Contains(refused.ErrorCode(), "AccessDenied"):
-		return fmt.Sprintf("it answers, but may not be asked how much it holds (sqs:GetQueueAttributes); credentials from %s", source), nil
+		found = fmt.Sprintf("about %d messages wait, %d are in flight; credentials from %s", depth.Visible, depth.InFlight, source)
+	case queue.Denied(err):
+		found = fmt.Sprintf("it answers, but may not be asked how much it holds (sqs:GetQueueAttributes); credentials from %s", source)
+	default:
+		return "", nil, err
 	}
-	return "", err
+	err = q.CheckConsume(ctx)
+	if err == nil || queue.Denied(err) {
+		return found, nil, err
+	}
+	return found, fmt.Errorf("it is not known whether messages may be hidden and deleted: %w", err), nil
 }

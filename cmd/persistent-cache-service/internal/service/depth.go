@@ -11,32 +11,34 @@ import (
 const (
 	// depthEvery is how often the queue is asked how much it holds.
 	depthEvery = 30 * time.Second
+	// depthAgain is how long to wait after it could not be asked.
+	depthAgain = 5 * time.Second
 	// depthRefused is how long to wait after it did not tell: credentials that
 	// may only consume are not allowed to ask.
 	depthRefused = 5 * time.Minute
 )
 
-// depth is the last that was known of how much the queue holds.
+// depth is what the queue told of how much it holds, or why it did not.
 type depth struct {
 	queue.Depth
 	err error
 }
 
-// watchDepth asks the queue how much it holds, from time to time.
+// watchDepth asks the queue how much it holds, from time to time, whether or not
+// anything is received: what waits while Redis is away is what one wants to know.
 func (s *Service) watchDepth(ctx context.Context) {
 	for {
+		d, err := s.queue.Depth(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.depth.Store(&depth{d, err})
 		wait := depthEvery
-		if s.consumer.Running() == 0 {
-			wait = time.Second
-		} else {
-			d, err := s.queue.Depth(ctx)
-			if ctx.Err() != nil {
-				return
-			}
-			s.depth.Store(&depth{d, err})
-			if err != nil {
-				s.metrics.QueueErrors.WithLabelValues("attributes").Inc()
-				s.log.Debug("the queue does not tell how much it holds", "err", err)
+		if err != nil {
+			s.metrics.QueueErrors.WithLabelValues("attributes").Inc()
+			s.log.Debug("the queue does not tell how much it holds", "err", err)
+			wait = depthAgain
+			if queue.Denied(err) {
 				wait = depthRefused
 			}
 		}
@@ -56,7 +58,10 @@ func (s *Service) gauges() {
 		return 0
 	}
 	s.metrics.Gauge("persistent_cache_redis_up", "1 while Redis is connected and takes writes.", func() float64 { return boolean(s.gate.Up()) })
-	s.metrics.Gauge("persistent_cache_queue_up", "1 while the queue can be received from.", func() float64 { return boolean(s.queueUp.State().Up) })
+	s.metrics.Gauge("persistent_cache_queue_up", "1 unless the queue could not be received from when that was last tried.", func() float64 {
+		state := s.queueUp.State()
+		return boolean(state.Up || !state.Known)
+	})
 	s.metrics.Gauge("persistent_cache_edge_api_up", "1 unless the last request to the Edge API failed.", func() float64 {
 		state := s.apiUp.State()
 		return boolean(state.Up || !state.Known)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,7 @@ const (
 	// seconds that orchestrators give.
 	stopTimeout = 23 * time.Second
 	// shutdownTimeout bounds each of the other steps of stopping.
-	shutdownTimeout = 2 * time.Second
+	shutdownTimeout = 1500 * time.Millisecond
 )
 
 // Options are what a Service needs beside its configuration.
@@ -80,7 +81,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		metrics: metrics.New(o.Version), connections: redis.NewClient(redisOptions(&c)), queue: o.Queue,
 		edge: newEdge(&c, o.Version),
 	}
-	s.redis = sendTogether(s.connections, redisOptions(&c))
+	s.redis = sendTogether(s.connections, redisOptions(&c), s.onSendPanic)
 	if c.EnvironmentID != "" {
 		s.environmentID.Store(&c.EnvironmentID)
 	}
@@ -195,6 +196,14 @@ func (s *Service) told(name string) func(watch.State) {
 		s.log.Error(name+" is away", "err", state.LastError)
 		s.reporter.Lost(name, state.LastError)
 	}
+}
+
+// onSendPanic counts and reports a panic that belongs to no message. Its value
+// can quote one, so that it is not logged.
+func (s *Service) onSendPanic(value any) {
+	s.metrics.Panics.Inc()
+	s.log.Error("panic while commands were sent to redis", "stack", string(debug.Stack()))
+	s.reporter.Panic(value, "", "")
 }
 
 func (s *Service) onCredentials(source string) {

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -21,17 +22,26 @@ const (
 	togetherLeast = 500 * time.Millisecond
 )
 
+// errSendPanicked is the error of commands in whose sending something panicked:
+// any of them may have been carried out.
+var errSendPanicked = errors.New("panic while commands were sent to redis")
+
 // together sends the commands of several goroutines in one write. While few are
 // under way each goes out by itself, at once; those that come meanwhile go out
 // together when one of these has its answer. It changes nothing for who asks:
 // everyone has the answer to a command before the next is sent, and an error of
 // his own.
 //
+// MULTI and EXEC must not be sent through it, nor anything else that belongs to
+// one connection: neither a transaction's pipeline nor the commands between are
+// kept apart from those of others.
+//
 // It is a hook of a client that never connects: the hooks of one that does are
 // asked about the commands with which a connection begins, too, which must go
 // out on that connection and nowhere else.
 type together struct {
-	client *redis.Client // that connects
+	client   *redis.Client   // that connects
+	panicked func(value any) // is told of a panic that was caught
 
 	mu       sync.Mutex
 	underWay int
@@ -46,10 +56,11 @@ type asked struct {
 }
 
 // sendTogether makes a client that sends through another, which its user
-// closes. The options are those of both.
-func sendTogether(client *redis.Client, options *redis.Options) *redis.Client {
+// closes. The options are those of both. A panic that nobody else could catch
+// is told to panicked.
+func sendTogether(client *redis.Client, options *redis.Options, panicked func(value any)) *redis.Client {
 	front := redis.NewClient(options)
-	front.AddHook(&together{client: client})
+	front.AddHook(&together{client: client, panicked: panicked})
 	return front
 }
 
@@ -78,14 +89,28 @@ func (t *together) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// exec sends commands as they are given, in one write.
+// exec sends commands as they are given, in one write. Every one that Redis did
+// not see has an error: go-redis leaves it without, and with a zero value, when
+// the connection that they need is refused its login.
 func (t *together) exec(ctx context.Context, commands []redis.Cmder) error {
 	pipe := t.client.Pipeline()
 	for _, command := range commands {
 		_ = pipe.Process(ctx, command) // only queues it
 	}
 	_, err := pipe.Exec(ctx)
+	if err != nil && !slices.ContainsFunc(commands, func(c redis.Cmder) bool { return c.Err() != nil }) {
+		failAll(commands, err)
+	}
 	return err
+}
+
+// failAll gives the error to every command that has none.
+func failAll(commands []redis.Cmder, err error) {
+	for _, command := range commands {
+		if command.Err() == nil {
+			command.SetErr(err)
+		}
+	}
 }
 
 // enter returns nil if the command may go out by itself, else what to wait for.
@@ -131,11 +156,17 @@ func (t *together) send(batch []*asked) {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
+	defer func() {
+		if value := recover(); value != nil {
+			failAll(commands, errSendPanicked)
+			t.panicked(value)
+		}
+		t.next()
+		for _, a := range batch {
+			close(a.done)
+		}
+	}()
 	if len(commands) > 0 {
 		_ = t.exec(ctx, commands) // every command has its own error
-	}
-	t.next()
-	for _, a := range batch {
-		close(a.done)
 	}
 }

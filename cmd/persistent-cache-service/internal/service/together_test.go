@@ -21,12 +21,16 @@ import (
 func togetherClient(t *testing.T, server *redistest.Server) *redis.Client {
 	options := redisOptions(&config.Config{RedisHost: server.Host(), RedisPort: server.Port()})
 	connections := redis.NewClient(options)
-	client := sendTogether(connections, options)
+	client := sendTogether(connections, options, noPanic(t))
 	t.Cleanup(func() {
 		require.NoError(t, client.Close())
 		require.NoError(t, connections.Close())
 	})
 	return client
+}
+
+func noPanic(t *testing.T) func(any) {
+	return func(value any) { t.Errorf("panic: %v", value) }
 }
 
 // soon is a context with as much time as the service gives.
@@ -166,7 +170,7 @@ func TestTogetherClosed(t *testing.T) {
 	server := redistest.Start(t)
 	options := redisOptions(&config.Config{RedisHost: server.Host(), RedisPort: server.Port()})
 	connections := redis.NewClient(options)
-	client := sendTogether(connections, options)
+	client := sendTogether(connections, options, noPanic(t))
 	ctx := soon(t)
 	var all sync.WaitGroup
 	for range 30 {
@@ -180,4 +184,55 @@ func TestTogetherClosed(t *testing.T) {
 	all.Wait()
 	require.NoError(t, client.Close())
 	require.ErrorIs(t, client.Ping(ctx).Err(), redis.ErrClosed)
+}
+
+// A Redis that refuses the login of new connections has answered nobody.
+func TestTogetherRefusedLogin(t *testing.T) {
+	server := redistest.Start(t)
+	admin := server.Client()
+	require.NoError(t, admin.ConfigSet(t.Context(), "requirepass", "new").Err())
+	options := redisOptions(&config.Config{RedisHost: server.Host(), RedisPort: server.Port(), RedisPassword: "old"})
+	connections := redis.NewClient(options)
+	client := sendTogether(connections, options, noPanic(t))
+	t.Cleanup(func() {
+		require.NoError(t, client.Close())
+		require.NoError(t, connections.Close())
+	})
+	many(60, func(int) {
+		if err := client.Exists(soon(t), "x").Err(); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+			t.Errorf("redis never saw it, but: %v", err)
+		}
+	})
+	pipe := client.Pipeline()
+	piped := pipe.MGet(t.Context(), "x", "y")
+	_, err := pipe.Exec(t.Context())
+	require.ErrorContains(t, err, "WRONGPASS")
+	require.ErrorIs(t, piped.Err(), err)
+}
+
+// explosive is an argument that cannot be sent.
+type explosive struct{}
+
+func (explosive) MarshalBinary() ([]byte, error) { panic("boom") }
+
+// A panic in a sending fails those whose commands were sent together, and
+// nobody waits for ever.
+func TestTogetherPanic(t *testing.T) {
+	server := redistest.Start(t)
+	client := togetherClient(t, server)
+	require.NoError(t, client.Ping(soon(t)).Err())
+	var told any
+	front := &together{client: client, underWay: togetherUnderWay, panicked: func(value any) { told = value }}
+	batch := make([]*asked, 2)
+	for i, argument := range []any{"x", explosive{}} {
+		batch[i] = &asked{command: redis.NewStatusCmd(t.Context(), "set", "key", argument), deadline: time.Now().Add(time.Second), done: make(chan struct{})}
+	}
+	front.send(batch)
+	for _, a := range batch {
+		<-a.done
+		require.ErrorIs(t, a.command.Err(), errSendPanicked)
+	}
+	require.Equal(t, "boom", told)
+	require.Equal(t, togetherUnderWay-1, front.underWay, "another may be sent in its place")
+	require.NoError(t, client.Ping(soon(t)).Err())
 }
