@@ -113,7 +113,14 @@ func eventually(t *testing.T, condition func() bool) {
 
 // TestGetShares: all who ask at the same time get the one answer.
 func TestGetShares(t *testing.T) {
-	g, s := newGroup(t)
+	var joined atomic.Int32
+	g, s := newGroup(t, func(c *refetch.Config) {
+		c.OnEvent = func(e refetch.Event) {
+			if e.Kind == refetch.Joined {
+				joined.Add(1)
+			}
+		}
+	})
 	release := make(chan struct{})
 	s.set(func(context.Context, cache.Key) (entitlements.State, error) { <-release; return features(1), nil })
 	var waiting sync.WaitGroup
@@ -121,7 +128,7 @@ func TestGetShares(t *testing.T) {
 	for i := range lives {
 		waiting.Go(func() { lives[i], _ = get(g, acme) })
 	}
-	eventually(t, func() bool { return s.count(acme) == 1 })
+	eventually(t, func() bool { return int(joined.Load()) == len(lives)-1 })
 	close(release)
 	waiting.Wait()
 	require.Equal(t, 1, s.count(acme))
