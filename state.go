@@ -204,12 +204,9 @@ func (s *knownState) answer(now time.Time) EntitlementsState {
 		Entitlements:       make([]Entitlement, len(s.entitlements)),
 		AccessDeniedReason: s.reason, Source: s.source, Stale: s.stale, DataTime: s.dataTime,
 	}
-	var wallets map[string]*cache.CachedEntitlement
+	wallets := make(map[string]*cache.CachedEntitlement)
 	for i := range s.entitlements {
 		if e := &s.entitlements[i]; e.Definition.IsCredit {
-			if wallets == nil {
-				wallets = make(map[string]*cache.CachedEntitlement)
-			}
 			wallets[e.Definition.Currency.ID] = e
 		}
 	}

@@ -21,15 +21,6 @@ type parsed struct {
 // large reports whether the value, if it is known, is a large one to read.
 func (v *parsed) large() bool { return v != nil && len(v.raw) > batchLarge }
 
-// follow takes over from the value before what a reading of all needs: as a
-// rule it is the same.
-func (v *parsed) follow(before *parsed) {
-	names := before.stateKeys()
-	v.mu.Lock()
-	v.names = names
-	v.mu.Unlock()
-}
-
 // parse checks and indexes a customer value.
 func parse(raw string, sizeHint int) (*parsed, error) {
 	entries, err := index(raw, make([]entry, 0, sizeHint))

@@ -258,7 +258,7 @@ func (s *Store) readHead(k Key, known *parsed, keys []string, values []any) (hea
 			h.damaged = append(h.damaged, damaged(keys[0], value.text))
 			break
 		}
-		v.follow(known)
+		v.names = known.stateKeys() // as a rule they are the same; nobody else has v yet
 		s.memo.put(k, v)
 		h.value = v
 	}

@@ -6,7 +6,8 @@ type roomKey struct{}
 
 // WithRoom returns a context with which Receive asks for room before it reads an
 // answer of more than a mebibyte, telling how many bytes that is. It reads the
-// answer when room returns.
+// answer when room returns. It goes with the context because nothing else of a
+// call reaches the protocol of the AWS client, which reads the answer.
 func WithRoom(ctx context.Context, room func(ctx context.Context, bytes int)) context.Context {
 	return context.WithValue(ctx, roomKey{}, room)
 }
