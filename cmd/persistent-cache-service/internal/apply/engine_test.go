@@ -51,6 +51,18 @@ type fixture struct {
 
 func newFixture(t *testing.T, change func(*apply.Config)) *fixture {
 	f := &fixture{t: t, server: redistest.Start(t), api: stiggtest.New(t)}
+	f.run(change)
+	return f
+}
+
+// another is a second instance, with the same Redis and API.
+func (f *fixture) another(change func(*apply.Config)) *fixture {
+	g := &fixture{t: f.t, server: f.server, api: f.api}
+	g.run(change)
+	return g
+}
+
+func (f *fixture) run(change func(*apply.Config)) {
 	f.redis = f.server.Client()
 	f.store = cache.NewStore(cache.Options{Client: f.redis, Prefix: "p"})
 	f.gate = watch.NewGate(func(ctx context.Context) error { return f.redis.Ping(ctx).Err() }, nil)
@@ -72,14 +84,13 @@ func newFixture(t *testing.T, change func(*apply.Config)) *fixture {
 		change(&config)
 	}
 	f.engine = apply.New(config)
-	t.Cleanup(func() {
+	f.t.Cleanup(func() {
 		f.engine.Stop()
 		f.engine.Wait()
 		cancel()
 		gate.Wait()
 		client.CloseIdle()
 	})
-	return f
 }
 
 // do carries out a message and returns what became of it.

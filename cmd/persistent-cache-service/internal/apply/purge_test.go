@@ -13,6 +13,7 @@ import (
 	"github.com/stiggio/server-sdk-go/cache"
 	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/apply"
 	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/message"
+	"github.com/stiggio/server-sdk-go/stiggtest"
 )
 
 func published(at time.Time) string {
@@ -99,5 +100,64 @@ func TestPanicInPurgeAll(t *testing.T) {
 	require.Equal(t, []string{"package.published id"}, f.panics)
 	f.mu.Unlock()
 	require.Equal(t, apply.Purged, f.do(published(t0)).Outcome)
+	require.Empty(t, f.get("p:c_c"))
+}
+
+// afterMGet does something once, when the answer to an MGET is there.
+type afterMGet struct {
+	do   func()
+	done atomic.Bool
+}
+
+func (*afterMGet) DialHook(next goredis.DialHook) goredis.DialHook { return next }
+
+func (*afterMGet) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return next
+}
+
+func (h *afterMGet) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, c goredis.Cmder) error {
+		err := next(ctx, c)
+		if c.Name() == "mget" && h.done.CompareAndSwap(false, true) {
+			h.do()
+		}
+		return err
+	}
+}
+
+// A list that was found new before a purge does not outlive the purge, though
+// it is written after it.
+func TestListThatMeetsAPurge(t *testing.T) {
+	for name, purge := range map[string]string{
+		"environment": published(t0.Add(time.Hour)),
+		"customer":    fmt.Sprintf(`{"type":"customer.archived","timestamp":%q,"customer":{"id":"c"}}`, t0.Add(time.Hour).Format(time.RFC3339)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, func(c *apply.Config) { c.Policy = cache.Upsert })
+			other := f.another(func(c *apply.Config) { c.Policy = cache.Upsert })
+			f.redis.AddHook(&afterMGet{do: func() {
+				require.Equal(t, apply.Purged, other.do(purge).Outcome)
+			}})
+			require.Equal(t, apply.SkippedOlder, f.do(list("c", "x", t0)).Outcome)
+			require.Empty(t, f.get("p:c_c"))
+			require.Empty(t, f.get("p:c_c#timestamp"))
+			require.Equal(t, apply.Applied, f.do(list("c", "x", t0.Add(2*time.Hour))).Outcome)
+		})
+	}
+}
+
+// What was fetched before a purge and is written after it does not outlive it
+// either.
+func TestFetchThatMeetsAPurge(t *testing.T) {
+	f := newFixture(t, func(c *apply.Config) { c.Policy = cache.Upsert })
+	f.api.SetEntitlements("c", stiggtest.Boolean("x"))
+	release := make(chan struct{})
+	remove := f.api.Fault(stiggtest.Hold(release).On(stiggtest.Customer("c")))
+	result := f.begin(changed("c"))
+	require.NoError(t, f.api.WaitForRequests(t.Context(), 1, stiggtest.Customer("c")))
+	remove()
+	require.Equal(t, apply.Purged, f.do(published(time.Now().Add(time.Second))).Outcome)
+	close(release)
+	require.Equal(t, apply.SkippedOlder, (<-result).Outcome)
 	require.Empty(t, f.get("p:c_c"))
 }

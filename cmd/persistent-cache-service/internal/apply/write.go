@@ -44,13 +44,26 @@ func (e *Engine) write(ctx context.Context, job Job) (Result, bool) {
 }
 
 // writeState writes a state, however often it takes.
+//
+// Where it may create what is not cached, a purge can have come between it and
+// what was read before it, and have looked at the customer's keys already. A
+// purge says that it is there before it looks at any, so that who finds nothing
+// said after his write knows that it will be looked at.
 func (e *Engine) writeState(ctx context.Context, k cache.Key, state entitlements.State, at time.Time) (cache.WriteResult, error) {
 	var result cache.WriteResult
 	err := e.redisOp(ctx, true, func(ctx context.Context) (err error) {
 		result, err = e.config.Store.WriteState(ctx, k, state, cache.WriteOptions{Policy: e.config.Policy, FetchBegan: at})
 		return err
 	})
-	return result, err
+	if err != nil || e.config.Policy != cache.Upsert || result.Applied == 0 {
+		return result, err
+	}
+	now, err := e.ask(ctx, k)
+	if err != nil || now.purgedAt < at.UnixMilli() {
+		return result, err
+	}
+	err = e.redisOp(ctx, true, func(ctx context.Context) error { return e.config.Store.Purge(ctx, k) })
+	return cache.WriteResult{Skipped: result.Applied}, err
 }
 
 // updateUsage writes the usage of one entitlement, if the customer is cached.
