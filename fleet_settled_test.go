@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	stigg "github.com/stiggio/server-sdk-go"
@@ -191,6 +192,66 @@ func TestFleetGlobalCustomer(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 6.0, answer.Value, "the customer's fetch did not settle it")
 	})
+}
+
+// TestGlobalCustomerChangesDuringItsFetch: what others write while the global
+// customer is fetched beside its resource is settled by neither fetch, and
+// nothing is answered from memory before it is.
+func TestGlobalCustomerChangesDuringItsFetch(t *testing.T) {
+	isCustomer := func(r stiggtest.Request) bool { return isFetch(r) && r.ResourceID == "" }
+	isSite := func(r stiggtest.Request) bool { return r.ResourceID == "site" }
+	for name, options := range map[string][]func(*stigg.Config){
+		"redis":         {patient},
+		"memory":        {patient, withLRU(1000)},
+		"revalidations": {patient, withLRU(1000), func(c *stigg.Config) { c.LRU.Revalidate = true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, api := redistest.Start(t), stiggtest.New(t)
+			api.SetEntitlements("acme", stiggtest.Numeric("seats", 5))
+			api.SetResourceEntitlements("acme", "site", stiggtest.Numeric("seats", 5))
+			release := make(chan struct{})
+			goOn := sync.OnceFunc(func() { close(release) })
+			defer goOn()
+			api.Fault(stiggtest.Hold(release).On(isCustomer))
+			client := newClient(t, api, server, options...)
+			one := func() stigg.Source {
+				answer, err := client.GetNumericEntitlement(background(), stigg.NumericQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "seats"})
+				require.NoError(t, err)
+				return answer.Source
+			}
+			all := func() stigg.Source {
+				state, err := client.GetEntitlements(background(), "acme", "site")
+				require.NoError(t, err)
+				return state.Source
+			}
+			require.Equal(t, stigg.SourceEdge, one())
+			eventually(t, func() bool { return one() != stigg.SourceEdge }, "the resource is written")
+
+			writer := server.Client()
+			_, err := writer.TxPipelined(background(), func(pipe redis.Pipeliner) error {
+				pipe.Set(background(), "lab:c_acme", "{}", time.Hour)
+				pipe.Set(background(), "lab:c_acme#timestamp", time.Now().Add(time.Hour).UnixMilli(), time.Hour)
+				return nil
+			})
+			require.NoError(t, err)
+			time.Sleep(coherenceDelay)
+			for range 20 {
+				require.Equal(t, stigg.SourceRedis, one())
+				require.Equal(t, stigg.SourceRedis, all())
+			}
+			goOn()
+			eventually(t, func() bool {
+				require.NotEqual(t, stigg.SourceMemory, one())
+				return api.Count(isSite) == 2
+			}, "the resource is fetched once more")
+			eventually(t, func() bool { return one() == all() && one() != stigg.SourceEdge }, "and that settles it")
+			for range 20 {
+				require.NotEqual(t, stigg.SourceEdge, one())
+				require.NotEqual(t, stigg.SourceEdge, all())
+			}
+			require.Equal(t, 2, api.Count(isSite))
+		})
+	}
 }
 
 // TestFleetAnswerNotYetWritten: between an answer and its arrival in Redis

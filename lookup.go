@@ -42,8 +42,12 @@ func (c *Client) lookup(ctx context.Context, k cache.Key, ref cache.Ref, withUsa
 	}
 	c.health.Succeeded()
 	switch verdict, err := c.judge(k, ref, &r, began); verdict {
-	case hit:
-		c.keepRead(token, ref, withUsage, &r, began)
+	case hit, hitForNow:
+		if verdict == hit {
+			c.keepRead(token, ref, withUsage, &r, began)
+		} else {
+			c.endRead(token)
+		}
 		c.hit(SourceRedis, k)
 		*f = r.Facts
 		return true, nil
@@ -61,38 +65,46 @@ func (c *Client) lookup(ctx context.Context, k cache.Key, ref cache.Ref, withUsa
 type verdict uint8
 
 const (
-	miss     verdict = iota // the API is to be asked
-	hit                     // the answer
-	outdated                // something in it has ended, and the API was asked a moment ago and failed
+	miss      verdict = iota // the API is to be asked
+	hit                      // the answer
+	hitForNow                // the answer, but not one to be remembered
+	outdated                 // something in it has ended, and the API was asked a moment ago and failed
 )
+
+// answers reports whether the reading is an answer that needs no fetch.
+func (v verdict) answers() bool { return v == hit || v == hitForNow }
 
 // judge tells what a reading of one entitlement is good for.
 func (c *Client) judge(k cache.Key, ref cache.Ref, r *cache.Reading, now time.Time) (verdict, error) {
-	faults := r.Faults
+	faults, good := r.Faults, hit
 	if faults != 0 {
 		if faults&cache.Unreadable != 0 {
 			c.counters.unreadableValues.Add(1)
 			c.report.unreadable(k, faults)
 		}
-		faults = c.refetch.Remaining(k, faults, r.Times, ref, walletRef(&r.Facts))
+		var forNow bool
+		if faults, forNow = c.refetch.Remaining(k, faults, r.Times, ref, walletRef(&r.Facts)); forNow {
+			good = hitForNow
+		}
 	}
 	if faults != 0 {
 		return miss, nil
 	}
 	if !factsEnded(&r.Facts, now) {
-		return hit, nil
+		return good, nil
 	}
-	return c.judgeEnded(k, now)
+	return c.judgeEnded(k, good, now)
 }
 
-// judgeEnded tells what a reading is good for in which something has ended.
-func (c *Client) judgeEnded(k cache.Key, now time.Time) (verdict, error) {
+// judgeEnded tells what a reading is good for in which something has ended, and
+// which is good otherwise.
+func (c *Client) judgeEnded(k cache.Key, good verdict, now time.Time) (verdict, error) {
 	stands, err := c.refetch.Expired(k, now)
 	switch {
 	case err != nil:
 		return outdated, err
 	case stands:
-		return hit, nil
+		return good, nil
 	}
 	return miss, nil
 }
@@ -181,7 +193,7 @@ func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUs
 			return false
 		}
 		v, _ := c.judge(k, ref, &again, time.Now())
-		return v == hit
+		return v.answers()
 	}
 	live, source, err := c.liveOr(ctx, k, why, func() (found bool, why refetch.Cause) {
 		now := time.Now()
@@ -189,7 +201,7 @@ func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUs
 		if c.readAgain(ctx, func() error { return c.store.Read(ctx, k, ref, withUsage, &again) }) {
 			r, began = again, now
 			v, _ := c.judge(k, ref, &r, began)
-			found = v == hit
+			found = v.answers()
 		}
 		return found, c.missed(k, r.Faults, r.Times, r.Damaged, began)
 	})
@@ -218,7 +230,7 @@ func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUs
 // fetch has settled how the two stand. (Where the resource itself is missing a
 // reading finds fault with the global customer only if that is missing too.)
 func (c *Client) missed(k cache.Key, faults cache.Faults, times cache.Times, damaged []cache.Damaged, began time.Time) refetch.Cause {
-	global := c.refetch.Remaining(k, faults&(cache.GlobalAbsent|cache.GlobalNewer), times, cache.Ref{}, cache.Ref{})
+	global, _ := c.refetch.Remaining(k, faults&(cache.GlobalAbsent|cache.GlobalNewer), times, cache.Ref{}, cache.Ref{})
 	return refetch.Cause{Faults: faults, Times: times, Damaged: damaged, Read: began, WithGlobal: global != 0}
 }
 

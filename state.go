@@ -59,8 +59,12 @@ func (c *Client) state(ctx context.Context, k cache.Key) (s knownState, found bo
 	}
 	c.health.Succeeded()
 	switch verdict, err := c.judgeState(k, r, began); verdict {
-	case hit:
-		c.keepState(token, r, began)
+	case hit, hitForNow:
+		if verdict == hit {
+			c.keepState(token, r, began)
+		} else {
+			c.endRead(token)
+		}
 		c.hit(SourceRedis, k)
 		return readState(r), true, nil
 	case outdated:
@@ -78,30 +82,34 @@ func (c *Client) judgeState(k cache.Key, r *cache.StateReading, now time.Time) (
 		c.counters.unreadableValues.Add(1)
 		c.report.unreadable(k, r.Faults)
 	}
-	if c.remainingState(k, r) != 0 {
+	good := hit
+	if rest, forNow := c.remainingState(k, r); rest != 0 {
 		return miss, nil
+	} else if forNow {
+		good = hitForNow
 	}
 	for i := range r.Entitlements {
 		if e := &r.Entitlements[i]; definitionEnded(e.Definition, e.Usage, now) {
-			return c.judgeEnded(k, now)
+			return c.judgeEnded(k, good, now)
 		}
 	}
-	return hit, nil
+	return good, nil
 }
 
 // remainingState takes off the faults of a reading that the last live fetch
-// settled.
-func (c *Client) remainingState(k cache.Key, r *cache.StateReading) cache.Faults {
+// settled, as Group.Remaining does.
+func (c *Client) remainingState(k cache.Key, r *cache.StateReading) (rest cache.Faults, forNow bool) {
 	if r.Faults == 0 {
-		return 0
+		return 0, false
 	}
-	faults := c.refetch.Remaining(k, r.Faults&^cache.UsageAbsent, r.Times, cache.Ref{}, cache.Ref{})
+	rest, forNow = c.refetch.Remaining(k, r.Faults&^cache.UsageAbsent, r.Times, cache.Ref{}, cache.Ref{})
 	for i := range r.Entitlements {
 		if e := &r.Entitlements[i]; e.Faults&cache.UsageAbsent != 0 {
-			faults |= c.refetch.Remaining(k, cache.UsageAbsent, r.Times, cache.RefOf(e.Definition), cache.Ref{})
+			more, _ := c.refetch.Remaining(k, cache.UsageAbsent, r.Times, cache.RefOf(e.Definition), cache.Ref{})
+			rest |= more
 		}
 	}
-	return faults
+	return rest, forNow
 }
 
 func readState(r *cache.StateReading) knownState {
@@ -138,7 +146,7 @@ func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateRe
 			return false
 		}
 		v, _ := c.judgeState(k, again, time.Now())
-		return v == hit
+		return v.answers()
 	}
 	live, source, err := c.liveOr(ctx, k, why, func() (found bool, why refetch.Cause) {
 		now := time.Now()
@@ -146,7 +154,7 @@ func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateRe
 		if c.readAgain(ctx, func() (err error) { again, err = c.store.ReadState(ctx, k); return err }) {
 			r, began = again, now
 			v, _ := c.judgeState(k, r, began)
-			found = v == hit
+			found = v.answers()
 		}
 		return found, c.missed(k, r.Faults, r.Times, r.Damaged, began)
 	})

@@ -49,6 +49,9 @@ type WriteResult struct {
 	// ValueTime is the timestamp of the customer value after the write;
 	// NoTimestamp if there is none.
 	ValueTime int64
+	// ValueKept reports whether Redis kept a newer customer value instead of
+	// the one of the state that was to be written.
+	ValueKept bool
 }
 
 // pair is a value and the time of the change that it reflects.
@@ -70,6 +73,7 @@ func (s *Store) WriteState(ctx context.Context, k Key, state entitlements.State,
 		result, err = s.setNewer(ctx, pairs, setOptions{policy: o.Policy, heal: o.Heal, damaged: o.Damaged})
 		return err
 	})
+	result.ValueKept = result.ValueTime > pairs[0].at // the value comes first
 	return result, err
 }
 

@@ -112,7 +112,7 @@ type flight struct {
 	err  error
 	over chan struct{} // closed when the answer is written back, and valueTime set
 	// valueTime is the timestamp that the customer value has when the flight
-	// is over.
+	// is over; unset if it does not come from the flight.
 	valueTime int64
 	// after are told valueTime when the flight is over; guarded by Group.mu.
 	after []func(valueTime int64)
@@ -371,7 +371,8 @@ func (g *Group) writable(k cache.Key) bool {
 }
 
 // write writes a live answer to Redis and returns the timestamp that the
-// customer value has then. An answer that Redis does not take is held.
+// customer value has then, unset if it is not this answer's. An answer that
+// Redis does not take is held.
 func (g *Group) write(k cache.Key, live *Live, cause Cause) int64 {
 	ctx, cancel := context.WithTimeout(g.base, writeTimeout)
 	defer cancel()
@@ -389,10 +390,14 @@ func (g *Group) write(k cache.Key, live *Live, cause Cause) int64 {
 		_, err := g.config.Store.UpdateUsages(ctx, k, updates)
 		g.event(Event{Kind: Written, Key: k, Err: err})
 	}
+	at := result.ValueTime
+	if result.ValueKept {
+		at = unset // it may have been written after the API was asked
+	}
 	g.settled.update(k, func(m *settlement) {
-		m.valueWritten, m.writtenAt, m.unwritten = result.ValueTime, time.Now(), false
+		m.valueWritten, m.writtenAt, m.unwritten = at, time.Now(), false
 	})
-	return result.ValueTime
+	return at
 }
 
 // Reload fetches k with fetch, not sharing any fetch that began before, and
@@ -503,8 +508,9 @@ func (g *Group) detach(k cache.Key, before time.Time) (detached []*flight) {
 
 // Remaining takes off the faults of a reading that the last live fetch of k
 // settled. usage and wallet name the entitlements whose usage the reading
-// wanted.
-func (g *Group) Remaining(k cache.Key, faults cache.Faults, times cache.Times, usage, wallet cache.Ref) cache.Faults {
+// wanted. forNow says that the reading is not to be remembered: whether it is
+// up to date is for a fetch to say that is under way.
+func (g *Group) Remaining(k cache.Key, faults cache.Faults, times cache.Times, usage, wallet cache.Ref) (rest cache.Faults, forNow bool) {
 	return g.settled.remaining(k, faults, times, usage, wallet)
 }
 

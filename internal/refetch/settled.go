@@ -52,13 +52,21 @@ func (m *settlement) settle(began, at time.Time, seen cache.Times, withoutUsage 
 // although its global customer has the given timestamp: it is the one seen
 // then, or comes from the fetch that accompanied it. That fetch alone settles
 // nothing: the resource itself has to be fetched, and what a reading saw is to
-// be the answer.
-func (m *settlement) settlesGlobal(timestamp int64) bool {
-	if m.unwritten {
-		return false
+// be the answer. As long as the accompanying fetch is under way there is no
+// telling whose the timestamp is: the last one stands for now.
+func (m *settlement) settlesGlobal(timestamp int64) (settles, forNow bool) {
+	switch {
+	case m.unwritten:
+		return false, false
+	case timestamp == m.globalSeen:
+		return true, false
+	case m.began.Before(m.globalBegan):
+		return false, false
+	case timestamp == m.globalWritten:
+		return true, false
 	}
-	return timestamp == m.globalSeen ||
-		!m.began.Before(m.globalBegan) && (m.globalUnderWay > 0 || timestamp == m.globalWritten)
+	underWay := m.globalUnderWay > 0
+	return underWay, underWay
 }
 
 // settled remembers settlements; the least recently used are forgotten.
@@ -97,18 +105,22 @@ func (s *settled) get(k cache.Key) (settlement, bool) {
 
 // remaining takes off the faults that the last live fetch of k settled:
 // a resource's relation to its global customer, and usages that do not exist.
-// missing names the entitlements whose usage is absent.
-func (s *settled) remaining(k cache.Key, faults cache.Faults, times cache.Times, usage, wallet cache.Ref) cache.Faults {
+// usage and wallet name the entitlements whose usage is absent. forNow says
+// that a fetch under way decides whether something was rightly taken off.
+func (s *settled) remaining(k cache.Key, faults cache.Faults, times cache.Times, usage, wallet cache.Ref) (rest cache.Faults, forNow bool) {
 	const settles = cache.GlobalAbsent | cache.GlobalNewer | cache.UsageAbsent | cache.WalletUsageAbsent
 	if faults&settles == 0 {
-		return faults
+		return faults, false
 	}
 	m, ok := s.get(k)
 	if !ok || m.at.IsZero() {
-		return faults
+		return faults, false
 	}
-	if m.settlesGlobal(times.Global) {
-		faults &^= cache.GlobalAbsent | cache.GlobalNewer
+	if faults&(cache.GlobalAbsent|cache.GlobalNewer) != 0 {
+		var settled bool
+		if settled, forNow = m.settlesGlobal(times.Global); settled {
+			faults &^= cache.GlobalAbsent | cache.GlobalNewer
+		}
 	}
 	if times.Value == m.valueSeen || times.Value == m.valueWritten {
 		if _, none := m.withoutUsage[usage]; none {
@@ -118,5 +130,5 @@ func (s *settled) remaining(k cache.Key, faults cache.Faults, times cache.Times,
 			faults &^= cache.WalletUsageAbsent
 		}
 	}
-	return faults
+	return faults, forNow
 }
