@@ -125,12 +125,13 @@ func (b *keyNames) add(prefix string, k Key, parts ...string) {
 	b.n++
 }
 
-// names appends the names to dst.
-func (b *keyNames) names(dst []string) []string {
+// names returns the names.
+func (b *keyNames) names() []string {
+	names := make([]string, b.n)
 	s, from := b.buf.String(), int32(0)
-	for _, to := range b.cut[:b.n] {
-		dst = append(dst, s[from:to])
+	for i, to := range b.cut[:b.n] {
+		names[i] = s[from:to]
 		from = to
 	}
-	return dst
+	return names
 }

@@ -70,17 +70,7 @@ func (s *Store) Revalidate(ctx context.Context, k Key, ref Ref, e *Entry, r *Rea
 	if withUsage && e.Facts.Wallet != nil {
 		wallet = e.Facts.Wallet.Currency.ID
 	}
-	var names keyNames
-	names.grow(s.namesLen(k, ref, withUsage, wallet))
-	names.addHead(s.prefix, k)
-	if withUsage {
-		names.addUsage(s.prefix, k, ref)
-	}
-	if wallet != "" {
-		names.addUsage(s.prefix, k, Ref{IsCredit: true, ID: wallet})
-	}
-	var keyArray [maxReadKeys]string
-	keys := names.names(keyArray[:0])
+	keys := s.readKeys(k, ref, withUsage, wallet)
 	size, values, err := s.sizeAndGet(ctx, keys)
 	if err != nil {
 		return false, err

@@ -127,17 +127,7 @@ func (s *Store) read(ctx context.Context, k Key, ref Ref, withUsage bool, r *Rea
 		wallet = walletOf(known, ref)
 	}
 
-	var names keyNames
-	names.grow(s.namesLen(k, ref, withUsage, wallet))
-	names.addHead(s.prefix, k)
-	if withUsage {
-		names.addUsage(s.prefix, k, ref)
-	}
-	if wallet != "" {
-		names.addUsage(s.prefix, k, Ref{IsCredit: true, ID: wallet})
-	}
-	var keyArray [maxReadKeys]string
-	keys := names.names(keyArray[:0])
+	keys := s.readKeys(k, ref, withUsage, wallet)
 	values, err := s.get(ctx, keys, known)
 	if err != nil {
 		return false, err
@@ -351,6 +341,21 @@ func (b *keyNames) addUsage(prefix string, k Key, ref Ref) {
 	b.add(prefix, k, usageInfix(ref), ref.ID, timestampSuffix)
 }
 
+// readKeys names the keys of a read of one entitlement: those that every
+// reading begins with, and if asked for its usage and its wallet's.
+func (s *Store) readKeys(k Key, ref Ref, withUsage bool, wallet string) []string {
+	var names keyNames
+	names.grow(s.namesLen(k, ref, withUsage, wallet))
+	names.addHead(s.prefix, k)
+	if withUsage {
+		names.addUsage(s.prefix, k, ref)
+	}
+	if wallet != "" {
+		names.addUsage(s.prefix, k, Ref{IsCredit: true, ID: wallet})
+	}
+	return names.names()
+}
+
 // namesLen is the size of the names of a read, an upper bound.
 func (s *Store) namesLen(k Key, ref Ref, withUsage bool, wallet string) int {
 	const longestInfix = len(":credit_")
@@ -462,10 +467,7 @@ func (s *Store) readState(ctx context.Context, k Key, keys []string) (r *StateRe
 
 // headKeys names the keys that every reading begins with.
 func (s *Store) headKeys(k Key) []string {
-	var names keyNames
-	names.grow(s.namesLen(k, Ref{}, false, ""))
-	names.addHead(s.prefix, k)
-	return names.names(make([]string, 0, maxReadKeys))
+	return s.readKeys(k, Ref{}, false, "")
 }
 
 // ReadTimes reads the timestamps of k alone.
