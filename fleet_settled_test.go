@@ -1,6 +1,7 @@
 package stigg_test
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -252,6 +253,65 @@ func TestGlobalCustomerChangesDuringItsFetch(t *testing.T) {
 			require.Equal(t, 2, api.Count(isSite))
 		})
 	}
+}
+
+// holdRelease holds the first script that is run once it is armed: after an
+// answer was written, the release of the refetch lock.
+type holdRelease struct {
+	armed   atomic.Bool
+	proceed chan struct{}
+}
+
+func (*holdRelease) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*holdRelease) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *holdRelease) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, c redis.Cmder) error {
+		if c.Name() == "evalsha" && h.armed.CompareAndSwap(true, false) {
+			<-h.proceed
+		}
+		return next(ctx, c)
+	}
+}
+
+// TestFleetOwnEcho: what goes missing after this process has written an answer
+// is fetched again, although the end of that fetch is announced only then.
+func TestFleetOwnEcho(t *testing.T) {
+	server, api := redistest.Start(t), acmeAPI(t)
+	hold := &holdRelease{proceed: make(chan struct{})}
+	goOn := sync.OnceFunc(func() { close(hold.proceed) })
+	defer goOn()
+	options := server.Options()
+	options.ContextTimeoutEnabled = true
+	own := redis.NewClient(options)
+	t.Cleanup(func() { require.NoError(t, own.Close()) })
+	own.AddHook(hold)
+	client := newClient(t, api, nil, func(c *stigg.Config) {
+		c.Redis = &stigg.RedisConfig{Client: own, EnvironmentPrefix: prefix, Timeout: 2 * time.Second}
+		c.Observer = func(e stigg.Event) {
+			switch e.Type {
+			case stigg.EventWritten:
+				hold.armed.Store(true)
+			case stigg.EventRefetchWaited:
+				time.AfterFunc(50*time.Millisecond, goOn) // it listens
+			}
+		}
+	})
+	ask := func() stigg.Source {
+		answer, err := client.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "acme", FeatureID: "calls"})
+		require.NoError(t, err)
+		require.Equal(t, 40.0, answer.CurrentUsage)
+		return answer.Source
+	}
+	require.Equal(t, stigg.SourceEdge, ask())
+	eventually(t, func() bool { return client.Stats().Writes == 1 && ask() == stigg.SourceRedis }, "the answer is written")
+	require.NoError(t, server.Client().Set(background(), "lab:c_acme:f_calls#timestamp", "damaged", time.Hour).Err())
+	require.Equal(t, stigg.SourceEdge, ask())
+	eventually(t, func() bool { return ask() == stigg.SourceRedis }, "it is healed")
+	require.Equal(t, 2, api.Count(isFetch))
 }
 
 // TestFleetAnswerNotYetWritten: between an answer and its arrival in Redis

@@ -48,8 +48,9 @@ func (g *Group) fleetFlight(f *flight, k cache.Key, cause Cause) {
 		}
 		select {
 		case success := <-announcements: // made while the cache was looked at
-			g.announced(f, k, success)
-			return
+			if g.announced(f, k, success) {
+				return
+			}
 		default:
 		}
 		if g.takeLock(ctx, f, k, cause) || !g.waitForLock(ctx, f, k, cause, announcements, poll.C) {
@@ -74,14 +75,13 @@ func (g *Group) takeLock(ctx context.Context, f *flight, k cache.Key, cause Caus
 	return true
 }
 
-// waitForLock waits until nobody holds the refetch lock any more. It reports
-// false if the flight came to its end in another way.
+// waitForLock waits until nobody holds the refetch lock any more, as far as can
+// be told. It reports false if the flight came to its end in another way.
 func (g *Group) waitForLock(ctx context.Context, f *flight, k cache.Key, cause Cause, announcements <-chan bool, poll <-chan time.Time) bool {
 	for {
 		select {
 		case success := <-announcements:
-			g.announced(f, k, success)
-			return false
+			return !g.announced(f, k, success)
 		case <-poll:
 			held, err := g.config.Store.RefetchLocked(ctx, k)
 			switch {
@@ -113,12 +113,19 @@ func (g *Group) listen(ctx context.Context, k cache.Key) (<-chan bool, func()) {
 
 // announced ends a flight whose end another process has announced: its callers
 // look at the cache, which alone tells, because ids that collide share a
-// channel.
-func (g *Group) announced(f *flight, k cache.Key, success bool) {
+// channel. It reports false if the announcement may be of an earlier fetch by
+// this process, which had written its answer before this flight's callers found
+// something missing: then it is no answer to them.
+func (g *Group) announced(f *flight, k cache.Key, success bool) bool {
+	if f.echo {
+		f.echo = false
+		return false
+	}
 	if success {
 		g.settleAnnounced(f, k)
 	}
 	f.finish(nil, nil)
+	return true
 }
 
 // settleAnnounced remembers that another process has fetched k a moment ago:

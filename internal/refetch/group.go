@@ -95,6 +95,7 @@ type Group struct {
 	mu      sync.Mutex
 	closed  bool
 	flights map[flightKey]*flight
+	ending  map[cache.Key]int // flights that nobody joins any more, and that are not over
 }
 
 // flightKey tells the flights that ask the API from those that may wait for
@@ -116,6 +117,11 @@ type flight struct {
 	valueTime int64
 	// after are told valueTime when the flight is over; guarded by Group.mu.
 	after []func(valueTime int64)
+	// ending says that the flight is counted in Group.ending; guarded by Group.mu.
+	ending bool
+	// echo says that a flight of this process was ending when this one began:
+	// the next announcement may be of that one.
+	echo bool
 }
 
 // finish gives the outcome to everyone who waits.
@@ -128,7 +134,7 @@ func (f *flight) finish(live *Live, err error) {
 func New(config Config) *Group {
 	g := &Group{
 		config: config, settled: newSettled(), recent: newRecent(), holds: newHolds(config.HoldFor, config.HoldStale, config.HoldRecords),
-		closing: make(chan struct{}), flights: make(map[flightKey]*flight),
+		closing: make(chan struct{}), flights: make(map[flightKey]*flight), ending: make(map[cache.Key]int),
 	}
 	g.base, g.cancel = context.WithCancel(context.Background())
 	if config.Store != nil && !config.Alone {
@@ -237,7 +243,7 @@ func pause(failures int) time.Duration {
 
 // start begins a flight; the caller holds mu.
 func (g *Group) start(k cache.Key, cause Cause) *flight {
-	f := &flight{done: make(chan struct{}), over: make(chan struct{}), valueTime: unset}
+	f := &flight{done: make(chan struct{}), over: make(chan struct{}), valueTime: unset, echo: g.ending[k] > 0}
 	g.flights[flightKey{k, cause.Direct}] = f
 	g.wait.Add(1)
 	go g.run(f, k, cause)
@@ -252,24 +258,42 @@ func (g *Group) run(f *flight, k cache.Key, cause Cause) {
 	default:
 		g.fleetFlight(f, k, cause)
 	}
-	after := g.leave(f, k)
+	after := g.end(f, k)
 	close(f.over)
 	for _, tell := range after {
 		tell(f.valueTime)
 	}
 }
 
-// leave lets nobody join the flight any more, and returns who wants to be told
-// of its end.
-func (g *Group) leave(f *flight, k cache.Key) (after []func(int64)) {
+// leave lets nobody join the flight any more, though it is not over.
+func (g *Group) leave(f *flight, k cache.Key) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.unlist(f, k)
+	f.ending = true
+	g.ending[k]++
+}
+
+// end ends the flight, and returns who wants to be told of it.
+func (g *Group) end(f *flight, k cache.Key) (after []func(int64)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unlist(f, k)
+	if f.ending {
+		if g.ending[k]--; g.ending[k] == 0 {
+			delete(g.ending, k)
+		}
+	}
+	return f.after
+}
+
+// unlist takes the flight from those that are joined; the caller holds mu.
+func (g *Group) unlist(f *flight, k cache.Key) {
 	for _, fk := range []flightKey{{k, false}, {k, true}} {
 		if g.flights[fk] == f {
 			delete(g.flights, fk)
 		}
 	}
-	return f.after
 }
 
 // found ends the flight if the cache has meanwhile what was missing.
