@@ -114,12 +114,14 @@ func isOn(ctx context.Context, c *stigg.Client) (stigg.BooleanEntitlement, error
 func onEdge(f stiggtest.Fault) stiggtest.Fault    { return f.On(stiggtest.Edge, isFetch) }
 func onGraphQL(f stiggtest.Fault) stiggtest.Fault { return f.On(stiggtest.GraphQL, isFetch) }
 
-// viaProxy puts a proxy between a client and its Redis.
+// viaProxy puts a proxy between a client and its Redis, which is waited for as
+// long as it is by default.
 func viaProxy(p *faultproxy.Proxy) func(*stigg.Config) {
 	host, port, _ := net.SplitHostPort(p.Addr()) // an address of the proxy's own making
 	return func(c *stigg.Config) {
 		c.Redis.Host = host
 		c.Redis.Port, _ = strconv.Atoi(port)
+		defaultTimeout(c)
 	}
 }
 

@@ -19,7 +19,7 @@ func TestFleetLockLost(t *testing.T) {
 	server, api := redistest.Start(t), acmeAPI(t)
 	release := make(chan struct{})
 	api.Fault(onEdge(stiggtest.Hold(release)))
-	owner := fleetClient(t, api, server)
+	owner := newClient(t, api, server)
 	client := server.Client()
 	announced := announcements(t, client, "acme")
 
@@ -46,7 +46,7 @@ func TestFleetAnnouncementsLost(t *testing.T) {
 		client := server.Client()
 		values := dump(t, client)
 		server.FlushAll()
-		waiting := fleetClient(t, api, server)
+		waiting := newClient(t, api, server)
 		lockAsOther(t, client, "acme")
 		recorder := server.Monitor()
 		wait := check(10, waiting, "acme", "on")
@@ -106,7 +106,7 @@ func restore(t *testing.T, client redis.UniversalClient, values map[string]strin
 // half a second, and asks the API itself.
 func TestFleetNobodyAnswers(t *testing.T) {
 	server, api := redistest.Start(t), acmeAPI(t)
-	waiting := fleetClient(t, api, server, func(c *stigg.Config) { c.EntitlementsTimeout = 500 * time.Millisecond })
+	waiting := newClient(t, api, server, func(c *stigg.Config) { c.EntitlementsTimeout = 500 * time.Millisecond })
 	lockAsOther(t, server.Client(), "acme")
 	began := time.Now()
 	requireGranted(t, check(10, waiting, "acme", "on")(), stigg.SourceEdge)
@@ -120,7 +120,7 @@ func TestFleetNobodyAnswers(t *testing.T) {
 func TestFleetRedisDies(t *testing.T) {
 	server, api := redistest.Start(t), acmeAPI(t)
 	api.Fault(onEdge(stiggtest.Latency(300 * time.Millisecond)))
-	waiting, another := fleetClient(t, api, server), fleetClient(t, api, server)
+	waiting, another := newClient(t, api, server), newClient(t, api, server)
 	client := server.Client()
 	lockAsOther(t, client, "acme")
 	waits := []func() []checked{check(20, waiting, "acme", "on"), check(20, another, "acme", "on")}
@@ -144,7 +144,7 @@ func TestFleetOwnerRedisDies(t *testing.T) {
 	server, api := redistest.Start(t), acmeAPI(t)
 	release := make(chan struct{})
 	api.Fault(onEdge(stiggtest.Hold(release)))
-	owner := fleetClient(t, api, server)
+	owner := newClient(t, api, server)
 	first := check(5, owner, "acme", "on")
 	eventually(t, func() bool { return api.Count(isFetch) == 1 }, "the owner asks")
 	server.Kill()
@@ -161,7 +161,7 @@ func TestFleetOwnerRedisDies(t *testing.T) {
 // at once.
 func TestFleetCloseWhileWaiting(t *testing.T) {
 	server, api := redistest.Start(t), acmeAPI(t)
-	waiting := fleetClient(t, api, server)
+	waiting := newClient(t, api, server)
 	client := server.Client()
 	lockAsOther(t, client, "acme")
 	wait := check(20, waiting, "acme", "on")
@@ -184,7 +184,7 @@ func TestFleetCloseWhileOwning(t *testing.T) {
 		server, api := redistest.Start(t), acmeAPI(t)
 		release = make(chan struct{})
 		api.Fault(onEdge(stiggtest.Hold(release)))
-		owner, client = fleetClient(t, api, server), server.Client()
+		owner, client = newClient(t, api, server), server.Client()
 		announced = announcements(t, client, "acme")
 		wait = check(1, owner, "acme", "on")
 		eventually(t, func() bool { return api.Count(isFetch) == 1 }, "the owner asks")

@@ -44,7 +44,7 @@ func TestFleetAnnouncedSettles(t *testing.T) {
 				}
 				return group.Wait
 			}
-			owner, other := fleetClient(t, api, server), fleetClient(t, api, server)
+			owner, other := newClient(t, api, server), newClient(t, api, server)
 			waits := []func(){ask(owner)}
 			eventually(t, func() bool { return api.Count(isFetch) == 2 }, "the owner asks")
 			waits = append(waits, ask(other))
@@ -77,7 +77,7 @@ func TestFleetLateReader(t *testing.T) {
 			server, api := redistest.Start(t), acmeAPI(t)
 			missed, proceed := make(chan struct{}), make(chan struct{})
 			var first atomic.Bool
-			late := fleetClient(t, api, server, func(c *stigg.Config) {
+			late := newClient(t, api, server, func(c *stigg.Config) {
 				c.Observer = func(e stigg.Event) {
 					if e.Type == stigg.EventCacheMiss && first.CompareAndSwap(false, true) {
 						close(missed)
@@ -90,7 +90,7 @@ func TestFleetLateReader(t *testing.T) {
 			})
 			quick := late
 			if change == nil {
-				quick = fleetClient(t, api, server)
+				quick = newClient(t, api, server)
 			}
 			wait := check(1, late, "acme", "on")
 			<-missed
@@ -121,7 +121,7 @@ func TestFleetGlobalCustomer(t *testing.T) {
 	begin := func(t *testing.T, observe func(stigg.Event)) (*stiggtest.Server, *redistest.Server, *stigg.Client, func() stigg.NumericEntitlement) {
 		server, api := redistest.Start(t), stiggtest.New(t)
 		changed(api, 5)
-		client := fleetClient(t, api, server, func(c *stigg.Config) { c.Observer = observe })
+		client := newClient(t, api, server, func(c *stigg.Config) { c.Observer = observe })
 		return api, server, client, func() stigg.NumericEntitlement {
 			answer, err := client.GetNumericEntitlement(background(), query)
 			require.NoError(t, err)
@@ -202,9 +202,9 @@ func TestGlobalCustomerChangesDuringItsFetch(t *testing.T) {
 	isCustomer := func(r stiggtest.Request) bool { return isFetch(r) && r.ResourceID == "" }
 	isSite := func(r stiggtest.Request) bool { return r.ResourceID == "site" }
 	for name, options := range map[string][]func(*stigg.Config){
-		"redis":         {patient},
-		"memory":        {patient, withLRU(1000)},
-		"revalidations": {patient, withLRU(1000), func(c *stigg.Config) { c.LRU.Revalidate = true }},
+		"redis":         nil,
+		"memory":        {withLRU(1000)},
+		"revalidations": {withLRU(1000), func(c *stigg.Config) { c.LRU.Revalidate = true }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, api := redistest.Start(t), stiggtest.New(t)
@@ -324,7 +324,7 @@ func TestFleetAnswerNotYetWritten(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server, api := redistest.Start(t), stiggtest.New(t)
 			client := server.Client()
-			checking := fleetClient(t, api, server)
+			checking := newClient(t, api, server)
 			seats := func() float64 {
 				answer, err := checking.GetNumericEntitlement(background(), stigg.NumericQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "seats"})
 				require.NoError(t, err)
@@ -334,7 +334,7 @@ func TestFleetAnswerNotYetWritten(t *testing.T) {
 			api.SetEntitlements("acme", stiggtest.Numeric("seats", 1))
 			api.SetResourceEntitlements("acme", "site", before)
 			require.NoError(t, checking.ReloadEntitlements(background(), "acme", ""))
-			require.NoError(t, fleetClient(t, api, server).ReloadEntitlements(background(), "acme", "site"))
+			require.NoError(t, newClient(t, api, server).ReloadEntitlements(background(), "acme", "site"))
 
 			api.SetResourceEntitlements("acme", "site", stiggtest.Numeric("seats", 6))
 			if name == "older" {

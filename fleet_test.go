@@ -26,13 +26,6 @@ func fleetChannel(customer string) string {
 	return prefix + ":refetchEntityEntitlementsAfterCacheMiss:" + customer
 }
 
-// fleetClient is newClient with more patience for Redis than a check should
-// have: a machine that is busy with other tests is not what is tested here.
-func fleetClient(t *testing.T, api *stiggtest.Server, server *redistest.Server, change ...func(*stigg.Config)) *stigg.Client {
-	t.Helper()
-	return newClient(t, api, server, append(change, func(c *stigg.Config) { c.Redis.Timeout = 2 * time.Second })...)
-}
-
 // subscribers counts who listens for the end of a customer's refetch.
 func subscribers(t *testing.T, client redis.UniversalClient, customer string) int64 {
 	t.Helper()
@@ -115,7 +108,7 @@ func TestFleetSlowAPI(t *testing.T) {
 	api.Fault(onEdge(stiggtest.Latency(latency)))
 	// One attempt at the API may take as long as this one does.
 	patient := func(c *stigg.Config) { c.EntitlementsTimeout = 30 * time.Second }
-	owner, other := fleetClient(t, api, server, patient), fleetClient(t, api, server, patient)
+	owner, other := newClient(t, api, server, patient), newClient(t, api, server, patient)
 	client := server.Client()
 
 	began := time.Now()
@@ -161,7 +154,7 @@ func TestFleetAPIFails(t *testing.T) {
 			}
 		})
 	})).On(stiggtest.Customer("acme")))
-	owner, other := fleetClient(t, api, server), fleetClient(t, api, server)
+	owner, other := newClient(t, api, server), newClient(t, api, server)
 	client := server.Client()
 	announced := announcements(t, client, "acme")
 
@@ -217,7 +210,7 @@ func TestFleetStale(t *testing.T) {
 	client := server.Client()
 	require.NoError(t, client.Del(background(), prefix+":c_acme#timestamp").Err())
 	api.Fault(onEdge(stiggtest.Status(404)))
-	checking := fleetClient(t, api, server)
+	checking := newClient(t, api, server)
 	for range 20 {
 		for _, o := range check(5, checking, "acme", "on")() {
 			require.ErrorIs(t, o.err, stigg.ErrNotFound)
@@ -235,7 +228,7 @@ func TestFleetSwitchedOff(t *testing.T) {
 	client := server.Client()
 	lockAsOther(t, client, "acme")
 	alone := func(c *stigg.Config) { c.Redis.DisableDistributedFetch = true }
-	one, two := fleetClient(t, api, server, alone), fleetClient(t, api, server, alone)
+	one, two := newClient(t, api, server, alone), newClient(t, api, server, alone)
 	recorder := server.Monitor()
 	first, second := check(20, one, "acme", "on"), check(20, two, "acme", "on")
 	requireGranted(t, first(), stigg.SourceEdge, stigg.SourceRedis)
@@ -252,7 +245,7 @@ func TestFleetSwitchedOff(t *testing.T) {
 func TestFleetManyWaits(t *testing.T) {
 	const customers = 50
 	server, api := redistest.Start(t), stiggtest.New(t)
-	waiting, client := fleetClient(t, api, server), server.Client()
+	waiting, client := newClient(t, api, server), server.Client()
 	connections := func() []string {
 		list, err := client.Do(background(), "CLIENT", "LIST", "TYPE", "pubsub").Text()
 		require.NoError(t, err)
@@ -321,7 +314,7 @@ func TestFleetElsewhere(t *testing.T) {
 			release := make(chan struct{})
 			api.Fault(onEdge(stiggtest.Hold(release)))
 			with := func(c *stigg.Config) { r := *config; c.Redis = &r }
-			owner, other := fleetClient(t, api, nil, with), fleetClient(t, api, nil, with)
+			owner, other := newClient(t, api, nil, with), newClient(t, api, nil, with)
 
 			first := check(10, owner, "acme", "on")
 			eventually(t, func() bool { return api.Count(isFetch) == 1 }, "the owner asks")

@@ -77,7 +77,7 @@ func coordination(all []effect) []effect {
 func refetchOnWire(t *testing.T, api *stiggtest.Server) (commands [][]string, source stigg.Source, err error) {
 	t.Helper()
 	server := redistest.Start(t)
-	client := fleetClient(t, api, server)
+	client := newClient(t, api, server)
 	recorder := server.Monitor()
 	answer, err := client.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "cust-basic", FeatureID: "feature-met"})
 	require.NoError(t, client.Close())
@@ -150,7 +150,7 @@ func TestFleetForeignOwner(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			server, api := redistest.Start(t), fixtureAPI(t)
-			waiting, client := fleetClient(t, api, server), server.Client()
+			waiting, client := newClient(t, api, server), server.Client()
 			lockAsOther(t, client, "cust-basic")
 			wait := check(20, waiting, "cust-basic", "feature-bool")
 			eventually(t, func() bool { return subscribers(t, client, "cust-basic") == 1 }, "it waits")

@@ -25,7 +25,7 @@ const prefix = "lab"
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // newClient makes a client of api and redis, either of which may be nil, and
-// closes it with the test.
+// closes it with the test. It gives Redis time, for a machine that is busy.
 func newClient(t testing.TB, api *stiggtest.Server, redis *redistest.Server, change ...func(*stigg.Config)) *stigg.Client {
 	t.Helper()
 	config := stigg.Config{APIKey: "server-key", Logger: quiet, APIURL: "http://127.0.0.1:1", EdgeURL: "http://127.0.0.1:1"}
@@ -33,7 +33,7 @@ func newClient(t testing.TB, api *stiggtest.Server, redis *redistest.Server, cha
 		config.APIURL, config.EdgeURL = api.URL(), api.URL()
 	}
 	if redis != nil {
-		config.Redis = &stigg.RedisConfig{Host: redis.Host(), Port: redis.Port(), EnvironmentPrefix: prefix}
+		config.Redis = &stigg.RedisConfig{Host: redis.Host(), Port: redis.Port(), EnvironmentPrefix: prefix, Timeout: 2 * time.Second}
 	}
 	for _, c := range change {
 		c(&config)
@@ -43,6 +43,9 @@ func newClient(t testing.TB, api *stiggtest.Server, redis *redistest.Server, cha
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	return client
 }
+
+// defaultTimeout waits for Redis as long as is waited by default.
+func defaultTimeout(c *stigg.Config) { c.Redis.Timeout = 0 }
 
 // fixture reads a file of testdata.
 func fixture(t testing.TB, name string) []byte {

@@ -21,7 +21,7 @@ func TestBurstsDoNotBlockCallers(t *testing.T) {
 	const script = `for i = 1, 10000 do redis.call('SET', 'lab:c_' .. ARGV[1] .. ':f_' .. i, i) end return 1`
 	server, api := redistest.Start(t), acmeAPI(t)
 	fill(t, api, server, "acme")
-	client, writer := newClient(t, api, server, withLRU(1000), patient), server.Client()
+	client, writer := newClient(t, api, server, withLRU(1000)), server.Client()
 	eventually(t, func() bool { return sourceOf(t, client, "acme", "", "on") == stigg.SourceMemory }, "a memory hit")
 
 	var stop atomic.Bool

@@ -252,9 +252,6 @@ func (c *coherence) step(n, at int64) bool {
 	return err == nil
 }
 
-// patient gives Redis time on a busy machine.
-func patient(c *stigg.Config) { c.Redis.Timeout = 2 * time.Second }
-
 // newCoherence fills Redis and makes a client with a memory.
 func newCoherence(t *testing.T, name string, writes int64, options ...redistest.Option) (*coherence, *redistest.Server) {
 	t.Helper()
@@ -267,7 +264,7 @@ func newCoherence(t *testing.T, name string, writes int64, options ...redistest.
 	i := slices.IndexFunc(all, func(c coherent) bool { return c.name == name })
 	return &coherence{
 		T: t, what: all[i], writer: server.Client(), writes: writes,
-		client: newClient(t, api, server, withLRU(1000), patient), pause: time.Millisecond,
+		client: newClient(t, api, server, withLRU(1000)), pause: time.Millisecond,
 	}, server
 }
 
@@ -382,7 +379,7 @@ func TestFlushedIsGone(t *testing.T) {
 // its global customer has changed, be it just its timestamp.
 func TestResourceFollowsItsCustomer(t *testing.T) {
 	api, server := coherenceAPI(t), redistest.Start(t)
-	client, writer := newClient(t, api, server, withLRU(1000), patient), server.Client()
+	client, writer := newClient(t, api, server, withLRU(1000)), server.Client()
 	check := func() (stigg.Source, float64) {
 		a, err := client.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "acme", ResourceID: "site", FeatureID: "calls"})
 		require.NoError(t, err)

@@ -76,7 +76,7 @@ func TestStaleListIsOfOneState(t *testing.T) {
 func TestOwnUsageIsRevalidated(t *testing.T) {
 	api, server := usageAPI(t), redistest.Start(t)
 	fill(t, api, server, "acme")
-	client := newClient(t, api, server, withLRU(1000), patient)
+	client := newClient(t, api, server, withLRU(1000))
 	calls := stigg.MeteredQuery{CustomerID: "acme", FeatureID: "calls"}
 	tokens := stigg.CreditQuery{CustomerID: "acme", CurrencyID: "tokens"}
 	ai := stigg.MeteredQuery{CustomerID: "acme", FeatureID: "ai"}

@@ -109,7 +109,7 @@ func TestRedisAwayUnderLoad(t *testing.T) {
 	}
 	fill(t, api, server, names...)
 	lines, goroutines := &logLines{}, runtime.NumGoroutine()
-	client := newClient(t, api, server, withLRU(1000), lines.to)
+	client := newClient(t, api, server, defaultTimeout, withLRU(1000), lines.to)
 	l := startLoad(client, customers)
 	defer l.end()
 	eventually(t, func() bool { return client.Stats().MemoryHits > 1000 }, "memory hits")
@@ -169,7 +169,7 @@ func TestRedisAndAPIAwayUnderLoad(t *testing.T) {
 	}
 	fill(t, api, server, names...)
 	lines := &logLines{}
-	client := newClient(t, api, server, lines.to, func(c *stigg.Config) {
+	client := newClient(t, api, server, defaultTimeout, lines.to, func(c *stigg.Config) {
 		c.LRU = &stigg.LRUConfig{MaxEntries: 1000, MaxStale: maxStale}
 	})
 	l := startLoad(client, customers)

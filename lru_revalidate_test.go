@@ -49,7 +49,7 @@ func TestRevalidation(t *testing.T) {
 			writer := server.Client()
 			redistest.LoadDump(t, writer, "testdata/redis-cache-store-1.29.json")
 			lines := &logLines{}
-			client := newClient(t, fixtureAPI(t), server, configure, patient, lines.to)
+			client := newClient(t, fixtureAPI(t), server, configure, lines.to)
 			check := func() stigg.MeteredEntitlement {
 				a, err := client.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "cust-basic", FeatureID: "feature-met"})
 				require.NoError(t, err)
@@ -157,7 +157,7 @@ func TestListFromMemoryIsAsFromRedis(t *testing.T) {
 	server := redistest.Start(t)
 	redistest.LoadDump(t, server.Client(), "testdata/redis-cache-store-1.29.json")
 	api := fixtureAPI(t)
-	remembering, reading := newClient(t, api, server, withLRU(1000), patient), newClient(t, api, server, patient)
+	remembering, reading := newClient(t, api, server, withLRU(1000)), newClient(t, api, server)
 	compared := 0
 	for who := range edgeFixture(t) {
 		if who[0] == "cust-valid-until" {
@@ -203,7 +203,7 @@ func TestMemoryKeepsToItsSize(t *testing.T) {
 	api.SetEntitlements("many", many...)
 	api.SetEntitlements("acme", acmeEntitlements()...)
 	fill(t, api, server, "many", "acme")
-	client := newClient(t, api, server, withLRU(20), patient)
+	client := newClient(t, api, server, withLRU(20))
 	eventually(t, func() bool { return sourceOf(t, client, "acme", "", "on") == stigg.SourceMemory }, "a memory hit")
 	for range 5 {
 		state, err := client.GetEntitlements(background(), "many", "")

@@ -21,7 +21,7 @@ func TestPasswordChangedWhileRunning(t *testing.T) {
 			writer := server.Client()
 			redistest.LoadDump(t, writer, "testdata/redis-cache-store-1.29.json")
 			require.NoError(t, writer.ConfigSet(t.Context(), "requirepass", "old").Err())
-			client := newClient(t, fixtureAPI(t), server, func(c *stigg.Config) { c.Redis.Password = "old" }, change, patient)
+			client := newClient(t, fixtureAPI(t), server, func(c *stigg.Config) { c.Redis.Password = "old" }, change)
 			check := func(want ...stigg.Source) {
 				a, err := client.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "cust-basic", FeatureID: "feature-met"})
 				require.NoError(t, err)

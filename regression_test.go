@@ -75,7 +75,7 @@ func TestTimestampBeyondADateHeals(t *testing.T) {
 // A cancellation ends the wait at once, not only a deadline.
 func TestCancellationEndsTheWaitForRedis(t *testing.T) {
 	server := redistest.Start(t)
-	client := newClient(t, acmeAPI(t), server, func(c *stigg.Config) { c.Redis.Timeout = 2 * time.Second })
+	client := newClient(t, acmeAPI(t), server)
 	server.Pause()
 	defer server.Resume()
 	ctx, cancel := context.WithCancel(background())

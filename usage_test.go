@@ -339,7 +339,7 @@ func TestUsageCallsOfflineAndClosed(t *testing.T) {
 // back with it.
 func TestConsumptionDuringALateWriteBack(t *testing.T) {
 	api, server := usageAPI(t), redistest.Start(t)
-	client := newClient(t, api, server)
+	client := newClient(t, api, server, defaultTimeout) // shorter than the other writer's lock
 	rdb := server.Client()
 	require.NoError(t, rdb.Set(background(), prefix+"-acme", "another writer", 500*time.Millisecond).Err())
 	q := stigg.CreditQuery{CustomerID: "acme", CurrencyID: "tokens", RequestedUsage: 20}
