@@ -5,8 +5,12 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stiggio/server-sdk-go/cache"
@@ -284,9 +288,15 @@ type usageWrite struct {
 	update cache.UsageUpdate
 }
 
+// writesAtOnce is how many customers' usages are written to Redis at a time:
+// enough for those of a whole call to get there within RedisConfig.Timeout
+// where Redis is milliseconds away, and fewer than a pool has connections.
+const writesAtOnce = 16
+
 // writeUsages writes what the API told to Redis, before the caller is answered,
-// so that the next check sees it. It waits no longer than one check would, and
-// not because ctx has ended: the usage has been reported.
+// so that the next check sees it. However many customers there are, it waits no
+// longer than one check would, and not because ctx has ended: the usage has
+// been reported.
 func (c *Client) writeUsages(ctx context.Context, usages []usageWrite) {
 	if len(usages) == 0 {
 		return
@@ -297,13 +307,11 @@ func (c *Client) writeUsages(ctx context.Context, usages []usageWrite) {
 			byKey[u.key] = append(byKey[u.key], u.update)
 		}
 	}
-	for k, updates := range byKey {
+	eachCustomer(byKey, len(byKey), func(k cache.Key, updates []cache.UsageUpdate) {
 		c.changed(ctx, k, updates)
 		c.forgetUsages(k, updates)
-		if k.Ambiguous() {
-			delete(byKey, k)
-		}
-	}
+	})
+	maps.DeleteFunc(byKey, func(k cache.Key, _ []cache.UsageUpdate) bool { return k.Ambiguous() })
 	if c.store == nil || len(byKey) == 0 {
 		return
 	}
@@ -313,15 +321,40 @@ func (c *Client) writeUsages(ctx context.Context, usages []usageWrite) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.config.Redis.Timeout)
 	defer cancel()
-	for k, updates := range byKey {
+	var failed atomic.Bool
+	eachCustomer(byKey, writesAtOnce, func(k cache.Key, updates []cache.UsageUpdate) {
+		if failed.Load() {
+			return // what failed for one fails for all, and the caller waits
+		}
 		result, err := c.store.UpdateUsages(ctx, k, updates)
 		c.wrote(result, err)
 		c.forgetUsages(k, updates)
 		c.observe(Event{Type: EventWritten, CustomerID: k.CustomerID, ResourceID: k.ResourceID, Applied: result.Applied, Skipped: result.Skipped, Err: err})
-		if err != nil {
-			return // what failed for one fails for all, and the caller waits
+		if err != nil && !errors.Is(err, cache.ErrLocked) { // a lock is one customer's
+			failed.Store(true)
 		}
+	})
+}
+
+// eachCustomer does something for every customer, for no more than atOnce of
+// them at a time, and waits for all.
+func eachCustomer(byKey map[cache.Key][]cache.UsageUpdate, atOnce int, do func(cache.Key, []cache.UsageUpdate)) {
+	if len(byKey) == 1 {
+		for k, updates := range byKey {
+			do(k, updates)
+		}
+		return
 	}
+	places := make(chan struct{}, atOnce)
+	var doing sync.WaitGroup
+	for k, updates := range byKey {
+		places <- struct{}{}
+		doing.Go(func() {
+			defer func() { <-places }()
+			do(k, updates)
+		})
+	}
+	doing.Wait()
 }
 
 // changed lets go of what this process knows of k from before a change, and
