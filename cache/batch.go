@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -404,7 +403,7 @@ func (b *batcher) runAll(reads []*batchRead) {
 		all, err = values.Result()
 	}
 	if err == nil && len(all) != len(keys) {
-		err = errors.New("redis answered with another number of values")
+		err = errOtherNumber
 	}
 	for _, r := range reads {
 		n := len(r.keys)

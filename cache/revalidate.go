@@ -72,6 +72,9 @@ func (s *Store) Revalidate(ctx context.Context, k Key, ref Ref, e *Entry, r *Rea
 	}
 	keys := s.readKeys(k, ref, withUsage, wallet)
 	size, values, err := s.sizeAndGet(ctx, keys)
+	if err == nil && len(values) != len(keys)-1 {
+		err = errOtherNumber
+	}
 	if err != nil {
 		return false, err
 	}

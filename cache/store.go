@@ -492,9 +492,21 @@ func (s *Store) ReadTimes(ctx context.Context, k Key) (Times, error) {
 	return t, nil
 }
 
+// errOtherNumber says that a reply is not one to what was asked.
+var errOtherNumber = errors.New("redis answered with another number of values")
+
 // get reads keys: in one command where one command can, else in one pipeline.
-// known is as for batcher.get.
+// known is as for batcher.get. There are as many values as keys: a hook of the
+// caller's client can keep an error to itself, which leaves none.
 func (s *Store) get(ctx context.Context, keys []string, known *parsed) ([]any, error) {
+	values, err := s.getAny(ctx, keys, known)
+	if err == nil && len(values) != len(keys) {
+		err = errOtherNumber
+	}
+	return values, err
+}
+
+func (s *Store) getAny(ctx context.Context, keys []string, known *parsed) ([]any, error) {
 	if s.detach || s.batch == nil && ctx.Done() != nil {
 		// go-redis heeds a context's deadline at best, but not its cancellation.
 		// The keys may be parts of the caller's stack; the command may outlive it.
