@@ -34,7 +34,7 @@ const (
 // Event is something that happened in the client. Events are given to
 // Config.Observer as they happen, in the goroutine in which they happen: the
 // observer must be quick, safe for concurrent use, and must not call the
-// client.
+// client. If it panics, that is logged once, and the client goes on.
 type Event struct {
 	Type       EventType
 	CustomerID string
@@ -51,9 +51,17 @@ type Event struct {
 var errRedisAway = errors.New("redis is away")
 
 func (c *Client) observe(e Event) {
-	if c.config.Observer != nil {
-		c.config.Observer(e)
+	if c.config.Observer == nil {
+		return
 	}
+	// Many events happen in goroutines of the client's own, where a panic would
+	// end the program, and nobody but the client could keep it from that.
+	defer func() {
+		if p := recover(); p != nil {
+			c.report.observerPanicked(e.Type, p)
+		}
+	}()
+	c.config.Observer(e)
 }
 
 func (c *Client) hit(layer Source, k cache.Key) {

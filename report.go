@@ -3,6 +3,7 @@ package stigg
 import (
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -69,6 +70,13 @@ func (r *reporter) unreadable(k cache.Key, faults cache.Faults) {
 	if r.first("unreadable", k) {
 		r.log.Warn("stigg: redis holds something that is not of the known form; fetching it anew",
 			"customer", k.CustomerID, "resource", k.ResourceID, "fault", faults.String())
+	}
+}
+
+func (r *reporter) observerPanicked(event EventType, p any) {
+	if r.first("observer", cache.Key{}) {
+		r.log.Error("stigg: the observer panicked; that is passed over from now on",
+			"event", string(event), "panic", p, "stack", string(debug.Stack()))
 	}
 }
 

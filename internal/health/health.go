@@ -77,11 +77,11 @@ func (m *Monitor) Failed(err error) {
 	}
 	m.state.Up, m.state.Since = false, time.Now()
 	m.away.Store(true)
+	m.probing.Add(1) // before anybody is told: it must go on whatever they do
+	go m.probe()
 	if m.config.OnLost != nil {
 		m.config.OnLost(err)
 	}
-	m.probing.Add(1)
-	go m.probe()
 }
 
 // State returns what is known now.

@@ -256,3 +256,18 @@ func TestRealRedis(t *testing.T) {
 		require.Equal(t, before+1, back.Load(), name)
 	}
 }
+
+// TestWhoIsToldPanics: the dependency is probed all the same.
+func TestWhoIsToldPanics(t *testing.T) {
+	probed := make(chan struct{})
+	m := health.New(health.Config{
+		Probe:        func(context.Context) error { return nil },
+		ProbeTimeout: time.Second, Interval: time.Millisecond, Threshold: 1,
+		OnLost: func(error) { panic("told") },
+		OnBack: func(time.Duration) { close(probed) },
+	})
+	defer m.Close()
+	require.Panics(t, func() { m.Failed(errors.New("no answer")) })
+	<-probed
+	require.Eventually(t, m.Up, time.Second, time.Millisecond)
+}
