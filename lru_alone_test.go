@@ -191,3 +191,40 @@ func TestAloneLargeCustomer(t *testing.T) {
 	}
 	require.Zero(t, api.Count(isFetch))
 }
+
+// TestAloneStaleAfterOwnChanges: a report is no reason to know nothing of a
+// customer any more when the API goes away after it. What is answered then has
+// the usage that the API told of.
+func TestAloneStaleAfterOwnChanges(t *testing.T) {
+	const maxStale = time.Second
+	api := acmeAPI(t)
+	client := alone(t, api, stigg.LRUConfig{MaxEntries: 100, MaxStale: maxStale})
+	callsOf(t, client, "acme")
+	fetched := time.Now()
+	for range 2 {
+		_, err := client.ReportUsage(background(), stigg.UsageReport{CustomerID: "acme", FeatureID: "calls", Value: 5})
+		require.NoError(t, err)
+	}
+	_, err := client.ConsumeCredits(background(), stigg.CreditConsumption{CustomerID: "acme", CurrencyID: "tokens", Amount: 10})
+	require.NoError(t, err)
+	api.Close()
+	for range 2 {
+		calls, err := client.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "acme", FeatureID: "calls"})
+		require.ErrorIs(t, err, stigg.ErrUnavailable)
+		require.True(t, calls.Stale)
+		require.Equal(t, stigg.SourceMemory, calls.Source)
+		require.Equal(t, 50.0, calls.CurrentUsage)
+		tokens, err := client.GetCreditEntitlement(background(), stigg.CreditQuery{CustomerID: "acme", CurrencyID: "tokens"})
+		require.ErrorIs(t, err, stigg.ErrUnavailable)
+		require.True(t, tokens.Stale)
+		require.Equal(t, 360.0, tokens.Remaining)
+		state, err := client.GetEntitlements(background(), "acme", "")
+		require.ErrorIs(t, err, stigg.ErrUnavailable)
+		require.True(t, state.Stale)
+		require.Len(t, state.Entitlements, len(acmeEntitlements()))
+	}
+	time.Sleep(time.Until(fetched.Add(maxStale + 50*time.Millisecond)))
+	calls, err := client.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "acme", FeatureID: "calls"})
+	require.ErrorIs(t, err, stigg.ErrUnavailable)
+	require.True(t, calls.IsFallback, "the change has renewed nothing")
+}

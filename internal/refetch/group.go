@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -390,6 +391,20 @@ func (g *Group) newLive(k cache.Key, state entitlements.State, source entitlemen
 	return live
 }
 
+// amended is a live answer with the usages that were heard of since it was made.
+func (g *Group) amended(k cache.Key, l *Live) *Live {
+	now := time.Now()
+	if len(g.recent.since(k, l.overlaid, now)) == 0 {
+		return l
+	}
+	state := l.State
+	state.Records = slices.Clone(state.Records) // l is shared
+	g.recent.overlay(k, &state, now)
+	amended := newLive(state, l.Source, l.Began)
+	amended.At, amended.overlaid = l.At, now
+	return amended
+}
+
 func (g *Group) writable(k cache.Key) bool {
 	return g.config.Store != nil && !k.Ambiguous() && g.config.StoreUp()
 }
@@ -518,7 +533,7 @@ func (g *Group) Changed(ctx context.Context, k cache.Key, updates []cache.UsageU
 // detach lets go of what is held for k from before a time, and of the fetches
 // under way, which nobody joins any more.
 func (g *Group) detach(k cache.Key, before time.Time) (detached []*flight) {
-	g.holds.change(k, before)
+	g.holds.change(k, before, func(l *Live) *Live { return g.amended(k, l) })
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, direct := range []bool{false, true} {

@@ -22,12 +22,15 @@ type holds struct {
 	records int
 }
 
-// hold is an answer that is held, or, without one, the time since which no
-// older one may be.
+// hold is an answer that is held, and the time since which no older one may be
+// used, unless nothing newer can be had. Either can be there without the other.
 type hold struct {
 	live    *Live
 	changed time.Time
 }
+
+// outdated reports whether the answer is one from before a change.
+func (h hold) outdated() bool { return h.live != nil && h.changed.After(h.live.Began) }
 
 func newHolds(ttl, stale time.Duration, maxRecords int) *holds {
 	h := &holds{ttl: ttl, stale: stale, max: maxRecords}
@@ -75,7 +78,7 @@ func (h *holds) get(k cache.Key, now time.Time) *Live {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	held, ok := h.lru.Get(k)
-	if !ok || held.live == nil {
+	if !ok || held.live == nil || held.outdated() {
 		return nil
 	}
 	if age := now.Sub(held.live.At); age >= h.ttl {
@@ -102,15 +105,24 @@ func (h *holds) getStale(k cache.Key, now time.Time, maxAge time.Duration) *Live
 func (h *holds) drop(k cache.Key) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if held, ok := h.lru.Peek(k); ok && held.live != nil {
+	held, ok := h.lru.Peek(k)
+	switch {
+	case !ok || held.live == nil:
+	case held.outdated():
+		h.set(k, hold{changed: held.changed})
+	default:
 		h.lru.Remove(k)
 	}
 }
 
 // change lets go of what is held for k, and of what is being fetched: k has
-// changed.
-func (h *holds) change(k cache.Key, now time.Time) {
+// changed. As amend makes it, it is kept for when nothing newer can be had.
+func (h *holds) change(k cache.Key, now time.Time, amend func(*Live) *Live) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.set(k, hold{changed: now})
+	changed := hold{changed: now}
+	if old, ok := h.lru.Peek(k); ok && old.live != nil && h.stale > 0 {
+		changed.live = amend(old.live)
+	}
+	h.set(k, changed)
 }
