@@ -109,15 +109,10 @@ func (c *Client) judgeEnded(k cache.Key, good verdict, now time.Time) (verdict, 
 	return miss, nil
 }
 
-// factsEnded reports whether something that an answer depends on has ended: the
-// entitlement or its wallet (validUntil), or the usage period of a credit,
-// which has then probably been granted anew.
+// factsEnded reports whether something that an answer depends on has ended, of
+// the entitlement or of its wallet.
 func factsEnded(f *entitlements.Facts, now time.Time) bool {
-	return definitionEnded(f.Definition, f.Usage, now) || definitionEnded(f.Wallet, f.WalletUsage, now)
-}
-
-func definitionEnded(d *entitlements.Definition, u entitlements.Usage, now time.Time) bool {
-	return d != nil && (d.Expired(now) || d.IsCredit && u.Ended(now))
+	return f.Definition.Ended(f.Usage, now) || f.Wallet.Ended(f.WalletUsage, now)
 }
 
 func walletRef(f *entitlements.Facts) cache.Ref {
@@ -170,7 +165,7 @@ func (c *Client) bypassed(k cache.Key) {
 // askWithout answers without anything from Redis, which was not asked, or did
 // not answer because of redisErr.
 func (c *Client) askWithout(ctx context.Context, k cache.Key, ref cache.Ref, withUsage bool, redisErr error, f *entitlements.Facts) (found bool, err error) {
-	live, source, err := c.live(ctx, k, refetch.Cause{Times: refetch.NoTimes, Direct: true})
+	live, source, err := c.live(ctx, k, ref, refetch.Cause{Times: refetch.NoTimes, Direct: true})
 	if err != nil {
 		err = withRedis(err, redisErr)
 		if c.rememberedStale(k, ref, withUsage, f) {
@@ -195,7 +190,7 @@ func (c *Client) askWith(ctx context.Context, k cache.Key, ref cache.Ref, withUs
 		v, _ := c.judge(k, ref, &again, time.Now())
 		return v.answers()
 	}
-	live, source, err := c.liveOr(ctx, k, why, func() (found bool, why refetch.Cause) {
+	live, source, err := c.liveOr(ctx, k, ref, why, func() (found bool, why refetch.Cause) {
 		now := time.Now()
 		var again cache.Reading
 		if c.readAgain(ctx, func() error { return c.store.Read(ctx, k, ref, withUsage, &again) }) {
@@ -240,13 +235,14 @@ func (c *Client) missed(k cache.Key, faults cache.Faults, times cache.Times, dam
 const maxLooks = 3
 
 // liveOr gives a live answer, or neither answer nor error if Redis has one
-// after all: what again reads is a hit, or else says why to go on.
-func (c *Client) liveOr(ctx context.Context, k cache.Key, why refetch.Cause, again func() (hit bool, why refetch.Cause)) (*refetch.Live, Source, error) {
+// after all: what again reads is a hit, or else says why to go on. ref is as
+// for live.
+func (c *Client) liveOr(ctx context.Context, k cache.Key, ref cache.Ref, why refetch.Cause, again func() (hit bool, why refetch.Cause)) (*refetch.Live, Source, error) {
 	for looks := 1; ; looks++ {
 		if looks == maxLooks {
 			why.Read = time.Time{}
 		}
-		live, source, err := c.live(ctx, k, why)
+		live, source, err := c.live(ctx, k, ref, why)
 		if err != nil || live != nil {
 			return live, source, err
 		}
@@ -284,10 +280,11 @@ func withRedis(err, redisErr error) error {
 	return fmt.Errorf("%w (redis: %w)", err, redisErr)
 }
 
-// live gives the answer that is held in process, else asks the API. Neither
-// answer nor error mean that Redis has it meanwhile.
-func (c *Client) live(ctx context.Context, k cache.Key, why refetch.Cause) (*refetch.Live, Source, error) {
-	if held := c.refetch.Held(k, c.refreshAhead); held != nil {
+// live gives the answer that is held in process, else asks the API. ref names
+// the entitlement that is asked for; none: all. Neither answer nor error mean
+// that Redis has it meanwhile.
+func (c *Client) live(ctx context.Context, k cache.Key, ref cache.Ref, why refetch.Cause) (*refetch.Live, Source, error) {
+	if held := c.refetch.Held(k, ref, time.Now(), c.refreshAhead); held != nil {
 		c.hit(SourceMemory, k)
 		return held, SourceMemory, nil
 	}

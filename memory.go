@@ -125,7 +125,7 @@ func (c *Client) rememberedState(k cache.Key, now time.Time) (knownState, bool) 
 		return knownState{}, false
 	}
 	for _, e := range entries {
-		if definitionEnded(e.Facts.Definition, e.Facts.Usage, now) {
+		if e.Facts.Definition.Ended(e.Facts.Usage, now) {
 			return knownState{}, false
 		}
 	}

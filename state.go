@@ -89,7 +89,7 @@ func (c *Client) judgeState(k cache.Key, r *cache.StateReading, now time.Time) (
 		good = hitForNow
 	}
 	for i := range r.Entitlements {
-		if e := &r.Entitlements[i]; definitionEnded(e.Definition, e.Usage, now) {
+		if e := &r.Entitlements[i]; e.Definition.Ended(e.Usage, now) {
 			return c.judgeEnded(k, good, now)
 		}
 	}
@@ -126,7 +126,7 @@ func (c *Client) staleState(k cache.Key, r *cache.StateReading, err error) known
 
 // askStateWithout answers without anything from Redis, as askWithout does.
 func (c *Client) askStateWithout(ctx context.Context, k cache.Key, redisErr error) (s knownState, found bool, err error) {
-	live, source, err := c.live(ctx, k, refetch.Cause{Times: refetch.NoTimes, Direct: true})
+	live, source, err := c.live(ctx, k, cache.Ref{}, refetch.Cause{Times: refetch.NoTimes, Direct: true})
 	if err != nil {
 		err = withRedis(err, redisErr)
 		if s, ok := c.rememberedStaleState(k, err); ok {
@@ -148,7 +148,7 @@ func (c *Client) askStateWith(ctx context.Context, k cache.Key, r *cache.StateRe
 		v, _ := c.judgeState(k, again, time.Now())
 		return v.answers()
 	}
-	live, source, err := c.liveOr(ctx, k, why, func() (found bool, why refetch.Cause) {
+	live, source, err := c.liveOr(ctx, k, cache.Ref{}, why, func() (found bool, why refetch.Cause) {
 		now := time.Now()
 		var again *cache.StateReading
 		if c.readAgain(ctx, func() (err error) { again, err = c.store.ReadState(ctx, k); return err }) {

@@ -490,12 +490,15 @@ func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Cont
 	}
 }
 
-// Held returns the live answer that is held in process for k; nil if there is none.
-// One that is older than refreshAfter (0: never) is fetched anew beside the
-// caller.
-func (g *Group) Held(k cache.Key, refreshAfter time.Duration) *Live {
-	now := time.Now()
+// Held returns the live answer that is held in process for k; nil if there is
+// none, or if what ref names (nothing: all) has ended in it and the API may be
+// asked about that again. One that is older than refreshAfter (0: never) is
+// fetched anew beside the caller.
+func (g *Group) Held(k cache.Key, ref cache.Ref, now time.Time, refreshAfter time.Duration) *Live {
 	live := g.holds.get(k, now)
+	if live != nil && now.Sub(live.At) >= ExpiryRefetch && live.ended(ref, now) {
+		return nil
+	}
 	if live != nil && refreshAfter > 0 && now.Sub(live.At) >= refreshAfter {
 		// An error means that it failed a moment ago, or that the group is closed.
 		_, _, _ = g.joinOrStart(k, Cause{Times: NoTimes, Direct: true})

@@ -173,7 +173,7 @@ func TestGetIsDetached(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, <-left, context.Canceled)
 	close(release)
-	eventually(t, func() bool { return g.Held(acme, 0) != nil })
+	eventually(t, func() bool { return g.Held(acme, cache.Ref{}, time.Now(), 0) != nil })
 	require.False(t, ended.Load(), "the fetch has a context of its own")
 
 	_, err := g.Get(ctx, resource, refetch.Cause{Times: refetch.NoTimes})
@@ -227,15 +227,15 @@ func TestFailuresPause(t *testing.T) {
 // takes the place of a newer.
 func TestHolds(t *testing.T) {
 	g, s := newGroup(t, func(c *refetch.Config) { c.HoldFor = 300 * time.Millisecond })
-	require.Nil(t, g.Held(acme, 0))
+	require.Nil(t, g.Held(acme, cache.Ref{}, time.Now(), 0))
 	live, err := get(g, acme)
 	require.NoError(t, err)
-	require.Same(t, live, g.Held(acme, 0))
-	require.Nil(t, g.Held(resource, 0))
+	require.Same(t, live, g.Held(acme, cache.Ref{}, time.Now(), 0))
+	require.Nil(t, g.Held(resource, cache.Ref{}, time.Now(), 0))
 	for began := time.Now(); time.Since(began) < 200*time.Millisecond; {
-		g.Held(acme, 0) // being used does not make it younger
+		g.Held(acme, cache.Ref{}, time.Now(), 0) // being used does not make it younger
 	}
-	eventually(t, func() bool { return g.Held(acme, 0) == nil })
+	eventually(t, func() bool { return g.Held(acme, cache.Ref{}, time.Now(), 0) == nil })
 	require.GreaterOrEqual(t, time.Since(live.At), 300*time.Millisecond)
 
 	// A slow fetch that began before a reload does not undo it.
@@ -250,10 +250,10 @@ func TestHolds(t *testing.T) {
 	require.NoError(t, g.Reload(context.Background(), acme, func(context.Context, cache.Key) (entitlements.State, entitlements.Source, error) {
 		return features(3), entitlements.SourceGraphQL, nil
 	}))
-	require.Len(t, g.Held(acme, 0).State.Records, 3)
+	require.Len(t, g.Held(acme, cache.Ref{}, time.Now(), 0).State.Records, 3)
 	close(release)
 	require.Len(t, (<-slow).State.Records, 1)
-	require.Len(t, g.Held(acme, 0).State.Records, 3)
+	require.Len(t, g.Held(acme, cache.Ref{}, time.Now(), 0).State.Records, 3)
 }
 
 // TestHoldsNothing: with HoldFor 0 nothing is held.
@@ -261,7 +261,7 @@ func TestHoldsNothing(t *testing.T) {
 	g, _ := newGroup(t, func(c *refetch.Config) { c.HoldFor = 0 })
 	_, err := get(g, acme)
 	require.NoError(t, err)
-	require.Nil(t, g.Held(acme, 0))
+	require.Nil(t, g.Held(acme, cache.Ref{}, time.Now(), 0))
 }
 
 // TestHoldsAreBounded by the number of entitlements, the least recently used
@@ -273,23 +273,23 @@ func TestHoldsAreBounded(t *testing.T) {
 	for i := range 30 {
 		_, err := get(g, key(i))
 		require.NoError(t, err)
-		require.NotNil(t, g.Held(key(0), 0), "in use")
+		require.NotNil(t, g.Held(key(0), cache.Ref{}, time.Now(), 0), "in use")
 	}
 	held := 0
 	for i := range 30 {
-		if g.Held(key(i), 0) != nil {
+		if g.Held(key(i), cache.Ref{}, time.Now(), 0) != nil {
 			held++
 		}
 	}
 	require.LessOrEqual(t, held, 11)
 	require.GreaterOrEqual(t, held, 9)
-	require.NotNil(t, g.Held(key(29), 0), "the latest")
+	require.NotNil(t, g.Held(key(29), cache.Ref{}, time.Now(), 0), "the latest")
 
 	s.set(answers(features(1000)))
 	_, err := get(g, acme)
 	require.NoError(t, err)
-	require.True(t, g.Held(acme, 0) != nil, "one that is too large by itself")
-	require.True(t, g.Held(key(29), 0) == nil, "for which all others go")
+	require.True(t, g.Held(acme, cache.Ref{}, time.Now(), 0) != nil, "one that is too large by itself")
+	require.True(t, g.Held(key(29), cache.Ref{}, time.Now(), 0) == nil, "for which all others go")
 }
 
 // TestSettlementsAreBounded: what is remembered of fetches does not grow with
@@ -363,12 +363,12 @@ func TestReload(t *testing.T) {
 		}
 	}
 	require.ErrorIs(t, g.Reload(context.Background(), acme, reload(entitlements.State{}, errFail)), errFail)
-	require.Nil(t, g.Held(acme, 0))
+	require.Nil(t, g.Held(acme, cache.Ref{}, time.Now(), 0))
 	_, err := get(g, acme)
 	require.NoError(t, err, "its failure is no reason not to ask")
 	require.NoError(t, g.Reload(context.Background(), acme, reload(features(4), nil)))
-	require.Len(t, g.Held(acme, 0).State.Records, 4)
-	require.Equal(t, entitlements.SourceGraphQL, g.Held(acme, 0).Source)
+	require.Len(t, g.Held(acme, cache.Ref{}, time.Now(), 0).State.Records, 4)
+	require.Equal(t, entitlements.SourceGraphQL, g.Held(acme, cache.Ref{}, time.Now(), 0).Source)
 	require.Equal(t, 1, s.count(acme))
 
 	// A reload that succeeds ends the pause after a failure.
@@ -386,7 +386,7 @@ func TestReload(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	require.ErrorIs(t, g.Reload(ctx, acme, reload(features(1), nil)), context.Canceled)
-	require.Len(t, g.Held(acme, 0).State.Records, 4)
+	require.Len(t, g.Held(acme, cache.Ref{}, time.Now(), 0).State.Records, 4)
 }
 
 // TestClose: what is under way gets a second; then everybody is told, and
@@ -464,12 +464,12 @@ func TestStoreLocked(t *testing.T) {
 	eventually(t, func() bool { return written.Load() != nil })
 	require.ErrorIs(t, written.Load().Err, cache.ErrLocked)
 	require.GreaterOrEqual(t, time.Since(began), 1900*time.Millisecond)
-	require.Same(t, first, g.Held(acme, 0))
+	require.Same(t, first, g.Held(acme, cache.Ref{}, time.Now(), 0))
 	require.EqualValues(t, 0, rdb.Exists(context.Background(), cache.ValueKey("p", acme)).Val())
 
 	require.NoError(t, rdb.Del(context.Background(), cache.WriteLockKey("p", acme)).Err())
 	require.NoError(t, g.Reload(context.Background(), acme, s.fetch))
-	require.Nil(t, g.Held(acme, 0), "Redis has it now")
+	require.Nil(t, g.Held(acme, cache.Ref{}, time.Now(), 0), "Redis has it now")
 	require.EqualValues(t, 1, rdb.Exists(context.Background(), cache.ValueKey("p", acme)).Val())
 }
 
@@ -484,7 +484,7 @@ func TestStoreAway(t *testing.T) {
 	recorder := server.Monitor()
 	live, err := get(g, acme)
 	require.NoError(t, err)
-	require.Same(t, live, g.Held(acme, 0))
+	require.Same(t, live, g.Held(acme, cache.Ref{}, time.Now(), 0))
 	require.NoError(t, g.Reload(context.Background(), acme, func(context.Context, cache.Key) (entitlements.State, entitlements.Source, error) {
 		return features(1), entitlements.SourceGraphQL, nil
 	}))
@@ -521,7 +521,7 @@ func TestConcurrentUse(t *testing.T) {
 						t.Error("neither an answer nor an error")
 					}
 				}
-				g.Held(k, 0)
+				g.Held(k, cache.Ref{}, time.Now(), 0)
 				g.Remaining(k, cache.GlobalNewer, cache.Times{}, cache.Ref{}, cache.Ref{})
 				_, _ = g.Expired(k, time.Now())
 				if errors.Is(err, apierr.ErrClosed) {

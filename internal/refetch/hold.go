@@ -90,12 +90,16 @@ func (h *holds) get(k cache.Key, now time.Time) *Live {
 	return held.live
 }
 
-// getStale returns the answer that is held for k, if it is no older than maxAge.
+// getStale returns the answer that is held for k, if it is no older than maxAge,
+// or young enough to be used as it is.
 func (h *holds) getStale(k cache.Key, now time.Time, maxAge time.Duration) *Live {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	held, ok := h.lru.Peek(k)
-	if !ok || held.live == nil || now.Sub(held.live.At) > maxAge {
+	if !ok || held.live == nil {
+		return nil
+	}
+	if age := now.Sub(held.live.At); age > maxAge && (held.outdated() || age >= h.ttl) {
 		return nil
 	}
 	return held.live

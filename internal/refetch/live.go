@@ -1,6 +1,7 @@
 package refetch
 
 import (
+	"slices"
 	"time"
 
 	"github.com/stiggio/server-sdk-go/cache"
@@ -34,6 +35,24 @@ func newLive(state entitlements.State, source entitlements.Source, began time.Ti
 
 // Find returns the record of one entitlement; nil if the state has none.
 func (l *Live) Find(ref cache.Ref) *entitlements.Record { return l.records[ref] }
+
+// ended reports whether the entitlement that ref names, or its wallet, has ended;
+// any of them, if it names none.
+func (l *Live) ended(ref cache.Ref, now time.Time) bool {
+	if ref == (cache.Ref{}) {
+		return slices.ContainsFunc(l.State.Records, func(r entitlements.Record) bool { return r.Definition.Ended(r.Usage, now) })
+	}
+	r := l.Find(ref)
+	if r == nil {
+		return false
+	}
+	if rate := r.Definition.CreditRate; rate != nil {
+		if w := l.Find(cache.Ref{IsCredit: true, ID: rate.CurrencyID}); w != nil && w.Definition.Ended(w.Usage, now) {
+			return true
+		}
+	}
+	return r.Definition.Ended(r.Usage, now)
+}
 
 // ChangedAt is when the list of entitlements changed: the first time that one
 // of them carries; zero if none does.
