@@ -94,7 +94,8 @@ type RedisConfig struct {
 	// way at Close, last as long as the client's own timeouts. With LRU, Redis
 	// tells of changes on a connection of the SDK's own, which takes address,
 	// TLS and login from the client's options, but not OnConnect; where it
-	// cannot log in, what is in memory is revalidated.
+	// cannot log in, what is in memory is revalidated; so it is, without a
+	// ConnMaxLifetime for good, after the primary has moved behind its name.
 	Client redis.UniversalClient
 
 	// EnvironmentPrefix is what all keys begin with. Required: it must equal

@@ -40,8 +40,14 @@ func newRedisClient(r RedisConfig) redis.UniversalClient {
 		DialTimeout: r.Timeout, ReadTimeout: r.Timeout, WriteTimeout: r.Timeout, PoolTimeout: r.Timeout,
 		ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, Dialer: dial, Protocol: protocol,
 		DisableIdentity: true, MaintNotificationsConfig: noMaintNotifications(),
+		ConnMaxLifetime: connLifetime, ConnMaxLifetimeJitter: connLifetime / 5,
 	})
 }
+
+// connLifetime is how long a connection to one server is used. Where the
+// primary moves to another server behind the same name, that is how long values
+// may still be read from the former one.
+const connLifetime = 5 * time.Minute
 
 // protocol is RESP2: nothing that is asked here needs RESP3, whose replies
 // go-redis searches for push messages.

@@ -27,6 +27,11 @@ import (
 //     trackSilence, which is the longest that a change can stay unheard;
 //   - the server becomes a replica: it says so when it is next asked, within
 //     trackAsk, and the primary is looked for;
+//   - it is found at another address: connections on which values are read may
+//     still be to the former primary, which follows the new one. What is read
+//     there after a change was heard of can be from before it. So nothing is
+//     trusted until those connections have lived out their time. Behind Sentinel
+//     go-redis has closed them;
 //   - a primary that Sentinel has given up is still within reach: Sentinel is
 //     asked for the primary every trackPrimary;
 //   - very many keys change at once: the connection is made anew, and
@@ -38,6 +43,11 @@ type Tracker struct {
 	prefix  string
 	memory  *Memory
 	log     func(connected bool, err error)
+
+	// Of run's goroutine alone.
+	primary string    // the address at which changes were last heard of
+	demoted string    // the same, if that server has become a replica since
+	found   time.Time // when the primary was first found elsewhere
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -67,6 +77,7 @@ var ErrCannotTrack = errors.New("redis cannot track changes here")
 var (
 	errReplica = errors.New("the server is a replica")
 	errMoved   = errors.New("the primary is another server")
+	errBehind  = errors.New("the primary is another server, and values may still be read from the former one")
 )
 
 // NewTracker makes a Tracker of the store's Redis and starts it. log, if not
@@ -96,6 +107,9 @@ func (t *Tracker) run(ctx context.Context) {
 		}
 		if t.log != nil {
 			t.log(false, err)
+		}
+		if errors.Is(err, errReplica) {
+			t.demoted = t.primary
 		}
 		switch {
 		case errors.Is(err, ErrCannotTrack):
@@ -135,6 +149,9 @@ func (t *Tracker) listen(ctx context.Context) error {
 	if err := t.turnOn(ctx, conn, r); err != nil {
 		return err
 	}
+	if t.mayBeBehind(conn.RemoteAddr().String(), time.Now()) {
+		return errBehind
+	}
 	t.memory.Tracked(heard.now)
 	if t.log != nil {
 		t.log(true, nil)
@@ -149,6 +166,23 @@ func (t *Tracker) listen(ctx context.Context) error {
 		return cause
 	}
 	return err
+}
+
+// mayBeBehind reports whether values may be read from a server that changes are
+// not heard of from: from the former primary, over connections that were made
+// before the primary was found at addr.
+func (t *Tracker) mayBeBehind(addr string, now time.Time) bool {
+	if t.demoted != "" && t.demoted != addr && t.options.Addr != behindSentinel {
+		if t.found.IsZero() {
+			t.found = now
+		}
+		life := t.options.ConnMaxLifetime + t.options.ConnMaxLifetimeJitter
+		if life <= 0 || now.Sub(t.found) < life {
+			return true
+		}
+	}
+	t.primary, t.demoted, t.found = addr, "", time.Time{}
+	return false
 }
 
 func (t *Tracker) dial(ctx context.Context) (net.Conn, error) {
