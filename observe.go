@@ -51,11 +51,15 @@ type Event struct {
 var errRedisAway = errors.New("redis is away")
 
 func (c *Client) observe(e Event) {
-	if c.config.Observer == nil {
-		return
+	if c.config.Observer != nil {
+		c.tellObserver(e)
 	}
-	// Many events happen in goroutines of the client's own, where a panic would
-	// end the program, and nobody but the client could keep it from that.
+}
+
+// tellObserver tells the observer of an event. Many events happen in goroutines
+// of the client's own, where a panic would end the program, and nobody but the
+// client could keep it from that.
+func (c *Client) tellObserver(e Event) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.report.observerPanicked(e.Type, p)

@@ -55,7 +55,7 @@ func TestBulkOfManyCustomersIsSeenAtOnce(t *testing.T) {
 // waits for what is about to be written of them no longer than for one.
 func TestBulkWaitsForAllAtOnce(t *testing.T) {
 	api, _, reports := bulk(t, 30)
-	client := newClient(t, api, redistest.Start(t))
+	client := newClient(t, api, redistest.Start(t), defaultTimeout)
 	release := make(chan struct{})
 	defer close(release)
 	api.Fault(stiggtest.Hold(release).On(isFetch))

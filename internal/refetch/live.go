@@ -1,7 +1,6 @@
 package refetch
 
 import (
-	"slices"
 	"time"
 
 	"github.com/stiggio/server-sdk-go/cache"
@@ -40,7 +39,12 @@ func (l *Live) Find(ref cache.Ref) *entitlements.Record { return l.records[ref] 
 // any of them, if it names none.
 func (l *Live) ended(ref cache.Ref, now time.Time) bool {
 	if ref == (cache.Ref{}) {
-		return slices.ContainsFunc(l.State.Records, func(r entitlements.Record) bool { return r.Definition.Ended(r.Usage, now) })
+		for i := range l.State.Records {
+			if r := &l.State.Records[i]; r.Definition.Ended(r.Usage, now) {
+				return true
+			}
+		}
+		return false
 	}
 	r := l.Find(ref)
 	if r == nil {
