@@ -17,6 +17,7 @@ import (
 	"github.com/stiggio/server-sdk-go/graphql"
 	"github.com/stiggio/server-sdk-go/internal/edge"
 	"github.com/stiggio/server-sdk-go/internal/health"
+	"github.com/stiggio/server-sdk-go/internal/httpx"
 	"github.com/stiggio/server-sdk-go/internal/refetch"
 )
 
@@ -86,7 +87,7 @@ func (c *Client) connect() {
 	userAgent := "stigg-server-sdk-go/" + Version
 	httpClient := c.config.HTTPClient
 	if httpClient == nil {
-		httpClient = newHTTPClient()
+		httpClient = &http.Client{Transport: httpx.NewTransport()}
 		c.http = httpClient
 	}
 	if !c.config.DisableEdge {
@@ -127,13 +128,6 @@ func (c *Client) connect() {
 		Timeout: c.config.EntitlementsTimeout, HoldFor: holdFor, HoldRecords: holdRecords, HoldStale: c.maxStale,
 		Alone: c.config.Redis != nil && c.config.Redis.DisableDistributedFetch, OnEvent: c.onRefetch,
 	})
-}
-
-// newHTTPClient makes the client for both APIs: many connections to few hosts.
-func newHTTPClient() *http.Client {
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second}
-	t.MaxIdleConns, t.MaxIdleConnsPerHost = 128, 64
-	return &http.Client{Transport: t}
 }
 
 func (c *Client) redisUp() bool { return c.health != nil && c.health.Up() }

@@ -80,7 +80,7 @@ func New(cfg Config) *Client {
 		own:        cfg.HTTPClient == nil,
 	}
 	if c.own {
-		c.http.Transport = newTransport()
+		c.http.Transport = NewTransport()
 	} else {
 		c.http = *cfg.HTTPClient
 	}
@@ -88,10 +88,11 @@ func New(cfg Config) *Client {
 	return c
 }
 
-// newTransport keeps more idle connections to one host than the default
+// NewTransport keeps more idle connections to one host than the default
 // transport, whose two are closed and dialed again under any load, and notices
-// a multiplexed connection that has gone dead.
-func newTransport() *http.Transport {
+// a multiplexed connection that has gone dead: nothing else would for as long as
+// the system sends its bytes again, and every request would go to it.
+func NewTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
