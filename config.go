@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -211,8 +214,11 @@ func (r RedisConfig) withDefaults(wrong func(field, format string, args ...any))
 		wrong("Redis.EnvironmentPrefix", "is required; it must equal the prefix of the other programs that share the cache")
 	}
 	if r.Client != nil {
-		if r.Host != "" || r.Port != 0 || len(r.Addrs) > 0 || r.MasterName != "" {
-			wrong("Redis.Client", "stands in place of Host, Port, Addrs and MasterName; set one or the other")
+		if client := reflect.ValueOf(r.Client); client.Kind() == reflect.Pointer && client.IsNil() {
+			wrong("Redis.Client", "is a nil pointer")
+		}
+		if r.Host != "" || r.Port != 0 || r.DB != 0 || r.Username != "" || r.Password != "" || r.TLS != nil || len(r.Addrs) > 0 || r.MasterName != "" {
+			wrong("Redis.Client", "stands in place of Host, Port, DB, Username, Password, TLS, Addrs and MasterName; set one or the other")
 		}
 	} else {
 		r.checkAddress(wrong)
@@ -258,10 +264,13 @@ func (r *RedisConfig) checkAddress(wrong func(field, format string, args ...any)
 	case len(r.Addrs) > 0 && r.MasterName == "" && r.DB != 0:
 		wrong("Redis.DB", "must be 0 on a Redis Cluster")
 	}
-	for _, addr := range r.Addrs {
-		if addr == "" {
-			wrong("Redis.Addrs", "contains an empty address")
+	for i, addr := range r.Addrs { // addresses are not repeated: a URL has the password in it
+		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+			wrong("Redis.Addrs", "number %d is not host:port", i+1)
 		}
+	}
+	if _, err := netip.ParseAddr(r.Host); err != nil && strings.ContainsAny(r.Host, ":/[]@ ") {
+		wrong("Redis.Host", "must be a name or an address alone, without a scheme or a port")
 	}
 	if r.Port < 0 || r.Port > 65535 {
 		wrong("Redis.Port", "%d is not a port", r.Port)
@@ -302,9 +311,9 @@ func defaultURLs(api, edge string) (string, string) {
 func checkBaseURL(field, base string, wrong func(field, format string, args ...any)) {
 	u, err := url.Parse(base)
 	switch {
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
 		wrong(field, "must be a base such as %s", defaultAPIURL)
-	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+	case u.Path != "" && u.Path != "/" || strings.ContainsAny(base, "?#"):
 		wrong(field, "must be a base without a path")
 	case u.User != nil:
 		wrong(field, "must not contain a login")

@@ -42,19 +42,31 @@ func TestConfigNamesEveryWrongField(t *testing.T) {
 			"CreditEntitlementsFallback", "CreditEntitlementsFallback", "CreditEntitlementsFallback",
 			"Redis.EnvironmentPrefix", "Redis.Port", "Redis.DB", "Redis.Timeout",
 		}},
-		"one wrong url": {stigg.Config{APIKey: "key", APIURL: "nonsense"}, []string{"APIURL"}},
-		"a path":        {stigg.Config{APIKey: "key", APIURL: "https://api.example/graphql"}, []string{"APIURL"}},
-		"a login":       {stigg.Config{APIKey: "key", EdgeURL: "https://me:secret@edge.example"}, []string{"EdgeURL"}},
-		"a query":       {stigg.Config{APIKey: "key", EdgeURL: "https://edge.example?a=b"}, []string{"EdgeURL"}},
+		"one wrong url":     {stigg.Config{APIKey: "key", APIURL: "nonsense"}, []string{"APIURL"}},
+		"a path":            {stigg.Config{APIKey: "key", APIURL: "https://api.example/graphql"}, []string{"APIURL"}},
+		"a login":           {stigg.Config{APIKey: "key", EdgeURL: "https://me:secret@edge.example"}, []string{"EdgeURL"}},
+		"a query":           {stigg.Config{APIKey: "key", EdgeURL: "https://edge.example?a=b"}, []string{"EdgeURL"}},
+		"an empty query":    {stigg.Config{APIKey: "key", EdgeURL: "https://edge.example?"}, []string{"EdgeURL"}},
+		"an empty fragment": {stigg.Config{APIKey: "key", APIURL: "https://api.example#"}, []string{"APIURL"}},
+		"no host":           {stigg.Config{APIKey: "key", APIURL: "https://:8080"}, []string{"APIURL"}},
 		"no cluster database": {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{
 			EnvironmentPrefix: "p", Addrs: []string{"a:1", ""}, DB: 1,
 		}}, []string{"Redis.DB", "Redis.Addrs"}},
 		"two addresses": {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{
 			EnvironmentPrefix: "p", Addrs: []string{"a:1"}, Host: "b",
 		}}, []string{"Redis.Addrs"}},
-		"no sentinels":      {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", MasterName: "m"}}, []string{"Redis.Addrs"}},
-		"negative port":     {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", Port: -1}}, []string{"Redis.Port"}},
-		"client and server": {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", Host: "b", Client: &redis.Client{}}}, []string{"Redis.Client"}},
+		"no sentinels":     {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", MasterName: "m"}}, []string{"Redis.Addrs"}},
+		"negative port":    {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", Port: -1}}, []string{"Redis.Port"}},
+		"host and port":    {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", Host: "redis.example:6379"}}, []string{"Redis.Host"}},
+		"host as url":      {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", Host: "redis://me:secret@redis.example"}}, []string{"Redis.Host"}},
+		"host in brackets": {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", Host: "[::1]"}}, []string{"Redis.Host"}},
+		"no ports": {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{
+			EnvironmentPrefix: "p", Addrs: []string{"a", "b:1", "rediss://me:secret@c:6379"},
+		}}, []string{"Redis.Addrs", "Redis.Addrs"}},
+		"nil client":          {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", Client: (*redis.Client)(nil)}}, []string{"Redis.Client"}},
+		"client and database": {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", DB: 1, Client: &redis.Client{}}}, []string{"Redis.Client"}},
+		"client and login":    {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", Password: "secret", Client: &redis.Client{}}}, []string{"Redis.Client"}},
+		"client and server":   {stigg.Config{APIKey: "key", Redis: &stigg.RedisConfig{EnvironmentPrefix: "p", Host: "b", Client: &redis.Client{}}}, []string{"Redis.Client"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, err := stigg.Initialize(c.config)
