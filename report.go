@@ -117,6 +117,16 @@ func (r *reporter) fetched(err error) {
 	}
 }
 
+// unchecked is told why the API key could not be checked. Whoever answers
+// that with an error is hardly the API; and a fetch that is answered so says
+// nothing but to its caller.
+func (r *reporter) unchecked(err error) {
+	answered := errors.Is(err, ErrNotFound) || errors.Is(err, ErrRejected) || errors.Is(err, ErrMalformedResponse)
+	if answered && r.first("unchecked", cache.Key{}) {
+		r.log.Warn("stigg: the api key cannot be checked; is the url right?", "err", err)
+	}
+}
+
 // malformed is told how each fetch ended.
 func (r *reporter) malformed(k cache.Key, err error) {
 	if errors.Is(err, ErrMalformedResponse) && r.first("malformed", k) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type startup struct {
 	once   sync.Once
 	done   chan struct{} // closed when err is known
 	err    error
+	last   atomic.Pointer[error] // what the last try failed with, while err is not known
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
 }
@@ -111,6 +113,8 @@ func (c *Client) checkAPIKey(ctx context.Context) {
 			c.start.settle(err)
 			return
 		}
+		c.start.last.Store(&err)
+		c.report.unchecked(err)
 		wait := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
 		case <-ctx.Done():
@@ -133,8 +137,8 @@ func (c *Client) askAPIKey(ctx context.Context) error {
 
 // WaitForInitialization waits until the API has said whether the API key is
 // right: nil if it is, ErrUnauthenticated or ErrForbidden if not, ErrClosed if
-// the client is closed meanwhile, or the error of ctx. A client need not be
-// waited for: it answers from the start.
+// the client is closed meanwhile, or the error of ctx, with what the last try
+// failed with. A client need not be waited for: it answers from the start.
 func (c *Client) WaitForInitialization(ctx context.Context) error {
 	select {
 	case <-c.start.done:
@@ -145,6 +149,9 @@ func (c *Client) WaitForInitialization(ctx context.Context) error {
 	case <-c.start.done:
 		return c.start.err
 	case <-ctx.Done():
+		if last := c.start.last.Load(); last != nil {
+			return fmt.Errorf("stigg: the api key is not checked yet: %w; the last try: %w", ctx.Err(), *last)
+		}
 		return fmt.Errorf("stigg: the api did not answer yet: %w", ctx.Err())
 	}
 }

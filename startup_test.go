@@ -254,6 +254,20 @@ func TestWaitForInitialization(t *testing.T) {
 		require.ErrorIs(t, client.WaitForInitialization(background()), stigg.ErrUnauthenticated)
 		require.Zero(t, api.Count(stiggtest.Edge))
 	})
+	t.Run("another server", func(t *testing.T) {
+		api := acmeAPI(t)
+		api.Fault(stiggtest.Status(http.StatusNotFound))
+		lines := &logLines{}
+		client := newClient(t, api, nil, lines.to)
+		require.NoError(t, api.WaitForRequests(background(), 2), "it is tried again")
+		eventually(t, func() bool {
+			now, cancel := context.WithCancel(background())
+			cancel()
+			err := client.WaitForInitialization(now)
+			return errors.Is(err, context.Canceled) && errors.Is(err, stigg.ErrNotFound)
+		}, "the error says what is wrong")
+		require.Len(t, lines.with("is the url right?"), 1)
+	})
 	t.Run("key may not do this", func(t *testing.T) {
 		api := acmeAPI(t)
 		api.Fault(stiggtest.Status(http.StatusForbidden))
