@@ -179,7 +179,11 @@ func final(err error) bool {
 
 // ReloadEntitlements fetches the customer's or resource's entitlements from
 // the GraphQL API, which, unlike the Edge API, knows at once of a change that
-// was just made, and writes them to Redis. Later checks see them.
+// was just made, and writes them to Redis. Later checks see them; but with
+// neither Redis nor LRU nothing is kept, and they ask the Edge API as ever.
+//
+// Errors: ErrInvalidArgument, the API's, or that of ctx. What is cached stays
+// then. A failure to write to Redis is not an error: it is counted.
 func (c *Client) ReloadEntitlements(ctx context.Context, customerID, resourceID string) error {
 	if err := checkQuery(customerID, resourceID, "CustomerID", customerID, 0); err != nil {
 		c.counters.invalidCalls.Add(1)
@@ -193,7 +197,10 @@ func (c *Client) ReloadEntitlements(ctx context.Context, customerID, resourceID 
 		return state, SourceGraphQL, err
 	})
 	c.forget(key(customerID, resourceID)) // Redis may not have taken it
-	return err
+	if err != nil {
+		return prefixed(err)
+	}
+	return nil
 }
 
 // usable reports why the client makes no calls, if it makes none.

@@ -55,10 +55,10 @@ func (c *Client) ConsumeCredits(ctx context.Context, consumption CreditConsumpti
 		c.counters.invalidCalls.Add(1)
 		return ConsumedCredits{}, err
 	}
-	if err := c.usable(); err != nil {
-		return ConsumedCredits{}, err
-	}
 	withKey(&consumption.IdempotencyKey)
+	if err := c.usable(); err != nil {
+		return ConsumedCredits{IdempotencyKey: consumption.IdempotencyKey}, err
+	}
 	callCtx, cancel := c.callContext(ctx)
 	defer cancel()
 	answer, err := graphql.ConsumeCredits(graphql.Idempotent(callCtx), c.graphql, consumption.input())
@@ -86,14 +86,14 @@ func (c *Client) ConsumeCreditsAsync(ctx context.Context, consumptions []CreditC
 			return result, fmt.Errorf("consumption %d: %w", i, err)
 		}
 	}
-	if err := c.usable(); err != nil {
-		return result, err
-	}
 	inputs := make([]graphql.ConsumeCreditInput, len(consumptions))
 	result.IdempotencyKeys = make([]string, len(consumptions))
 	for i, consumption := range consumptions {
 		withKey(&consumption.IdempotencyKey)
 		result.IdempotencyKeys[i], inputs[i] = consumption.IdempotencyKey, consumption.input()
+	}
+	if err := c.usable(); err != nil {
+		return result, err
 	}
 	var err error
 	result.Parts, err = inParts(len(consumptions), maxConsumptionsPerCall, nil, func(from, to int) error {

@@ -89,6 +89,9 @@ func (c *Client) GetEntitlement(ctx context.Context, q EntitlementQuery) (Entitl
 	case q.FeatureID != "" && q.CurrencyID != "":
 		c.counters.invalidCalls.Add(1)
 		err = invalidArgument("set FeatureID or CurrencyID, not both")
+	case q.FeatureID == "" && q.CurrencyID == "":
+		c.counters.invalidCalls.Add(1)
+		err = invalidArgument("FeatureID and CurrencyID are empty; set one of them")
 	case q.CurrencyID != "":
 		if found, err = c.facts(ctx, creditCheck(q.CustomerID, q.ResourceID, q.CurrencyID, q.RequestedUsage), &f); found {
 			return entitlements.Decide(&f, q.CurrencyID, true, request, time.Now()), err

@@ -36,7 +36,7 @@ func TestInvalidArgumentsSendNothing(t *testing.T) {
 	})
 	require.NoError(t, client.WaitForInitialization(background()))
 	recorder := server.Monitor()
-	refused := 0
+	refused, reloads := 0, 0
 	refuse := func(t *testing.T, g getter, q ask, names string) {
 		t.Helper()
 		for _, q.allow = range []bool{true, false} {
@@ -74,14 +74,14 @@ func TestInvalidArgumentsSendNothing(t *testing.T) {
 		require.Equal(t, stigg.SourceFallback, state.Source)
 		require.Equal(t, stigg.Unknown, state.AccessDeniedReason)
 		require.ErrorIs(t, client.ReloadEntitlements(background(), id, ""), stigg.ErrInvalidArgument)
-		refused += 2
+		refused, reloads = refused+2, reloads+1
 		if id == "" {
 			continue
 		}
 		_, err = client.GetEntitlements(background(), "acme", id)
 		require.ErrorIs(t, err, stigg.ErrInvalidArgument)
 		require.ErrorIs(t, client.ReloadEntitlements(background(), "acme", id), stigg.ErrInvalidArgument)
-		refused += 2
+		refused, reloads = refused+2, reloads+1
 	}
 
 	both, err := client.GetEntitlement(background(), stigg.EntitlementQuery{
@@ -92,10 +92,15 @@ func TestInvalidArgumentsSendNothing(t *testing.T) {
 	require.True(t, both.IsFallback)
 	require.False(t, both.HasAccess)
 	refused++
+	_, err = client.GetEntitlement(background(), stigg.EntitlementQuery{CustomerID: "acme"})
+	require.ErrorIs(t, err, stigg.ErrInvalidArgument)
+	require.ErrorContains(t, err, "FeatureID and CurrencyID")
+	refused++
 
 	require.Zero(t, api.Count(isFetch))
 	require.Empty(t, callsOfChecks(recorder))
 	require.Equal(t, uint64(refused), client.Stats().InvalidCalls)
+	require.Equal(t, uint64(refused-reloads), client.Stats().Fallbacks, "each check was answered with one")
 }
 
 // TestGreatestArgumentsAreValid is the other side: what is just within bounds

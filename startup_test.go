@@ -328,6 +328,25 @@ func everyCall(t *testing.T, client *stigg.Client, want error) {
 	require.ErrorIs(t, err, want)
 	require.True(t, state.IsFallback)
 	require.ErrorIs(t, client.ReloadEntitlements(background(), "acme", ""), want)
+
+	// What cannot be sent can be sent later, under the key that is told.
+	report := stigg.UsageReport{CustomerID: "acme", FeatureID: "calls", IdempotencyKey: "mine"}
+	measurement, err := client.ReportUsage(background(), report)
+	require.ErrorIs(t, err, want)
+	require.Equal(t, "mine", measurement.IdempotencyKey)
+	measurements, err := client.ReportUsageBulk(background(), []stigg.UsageReport{report})
+	require.ErrorIs(t, err, want)
+	require.Equal(t, []string{"mine"}, measurements.IdempotencyKeys)
+	sent, err := client.ReportEvents(background(), []stigg.UsageEvent{{CustomerID: "acme", EventName: "call", IdempotencyKey: "mine"}})
+	require.ErrorIs(t, err, want)
+	require.Equal(t, []string{"mine"}, sent.IdempotencyKeys)
+	consumption := stigg.CreditConsumption{CustomerID: "acme", CurrencyID: "tokens", Amount: 1, IdempotencyKey: "mine"}
+	consumed, err := client.ConsumeCredits(background(), consumption)
+	require.ErrorIs(t, err, want)
+	require.Equal(t, "mine", consumed.IdempotencyKey)
+	sent, err = client.ConsumeCreditsAsync(background(), []stigg.CreditConsumption{consumption})
+	require.ErrorIs(t, err, want)
+	require.Equal(t, []string{"mine"}, sent.IdempotencyKeys)
 }
 
 func TestOffline(t *testing.T) {

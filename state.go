@@ -17,6 +17,7 @@ import (
 func (c *Client) GetEntitlements(ctx context.Context, customerID, resourceID string) (EntitlementsState, error) {
 	if err := checkQuery(customerID, resourceID, "CustomerID", customerID, 0); err != nil {
 		c.counters.invalidCalls.Add(1)
+		c.countFallback(key(customerID, resourceID), err)
 		return EntitlementsState{IsFallback: true, Source: SourceFallback, AccessDeniedReason: Unknown}, err
 	}
 	state, found, err := c.state(ctx, key(customerID, resourceID))

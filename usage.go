@@ -76,18 +76,18 @@ type CreditEffect struct {
 // Redis, so that the next check in any process sees it. It is sent again after
 // a failure, which its idempotency key makes harmless.
 //
-// Errors: ErrInvalidArgument, and nothing was sent; else the API's, and it is
-// safe to report again with the same IdempotencyKey, which the answer tells
-// even then. A failure to write to Redis is not an error: it is counted.
+// Errors: ErrInvalidArgument, ErrClosed and ErrOffline, and nothing was sent;
+// else the API's. But for ErrInvalidArgument, it is safe to report again with
+// the same IdempotencyKey, which the answer tells even then. A failure to write to Redis is not an error: it is counted.
 func (c *Client) ReportUsage(ctx context.Context, report UsageReport) (UsageMeasurement, error) {
 	if err := report.check(); err != nil {
 		c.counters.invalidCalls.Add(1)
 		return UsageMeasurement{}, err
 	}
-	if err := c.usable(); err != nil {
-		return UsageMeasurement{}, err
-	}
 	withKey(&report.IdempotencyKey)
+	if err := c.usable(); err != nil {
+		return UsageMeasurement{IdempotencyKey: report.IdempotencyKey}, err
+	}
 	in := report.input()
 	callCtx, cancel := c.callContext(ctx)
 	defer cancel()
@@ -116,14 +116,14 @@ func (c *Client) ReportUsageBulk(ctx context.Context, reports []UsageReport) (Us
 			return result, fmt.Errorf("report %d: %w", i, err)
 		}
 	}
-	if err := c.usable(); err != nil {
-		return result, err
-	}
 	inputs := make([]graphql.ReportUsageBaseInput, len(reports))
 	result.IdempotencyKeys = make([]string, len(reports))
 	for i, report := range reports {
 		withKey(&report.IdempotencyKey)
 		result.IdempotencyKeys[i], inputs[i] = report.IdempotencyKey, report.input()
+	}
+	if err := c.usable(); err != nil {
+		return result, err
 	}
 	var err error
 	result.Parts, err = inParts(len(reports), maxReportsPerCall, nil, func(from, to int) error {
@@ -176,7 +176,7 @@ func (c *Client) ReportEvents(ctx context.Context, events []UsageEvent) (BulkRes
 		inputs[i], sizes[i], result.IdempotencyKeys[i] = input, size, input.IdempotencyKey
 	}
 	if err := c.usable(); err != nil {
-		return BulkResult{}, err
+		return result, err
 	}
 	var err error
 	result.Parts, err = inParts(len(events), maxEventsPerCall, sizes, func(from, to int) error {
