@@ -182,8 +182,9 @@ func final(err error) bool {
 // was just made, and writes them to Redis. Later checks see them; but with
 // neither Redis nor LRU nothing is kept, and they ask the Edge API as ever.
 //
-// Errors: ErrInvalidArgument, the API's, or that of ctx. What is cached stays
-// then. A failure to write to Redis is not an error: it is counted.
+// Errors: ErrInvalidArgument, the API's, that of ctx, or Redis', if it answers
+// and does not take what was fetched (it is full or read-only, or another
+// program holds the customer's lock). Then what is cached stays: reload later.
 func (c *Client) ReloadEntitlements(ctx context.Context, customerID, resourceID string) error {
 	if err := checkQuery(customerID, resourceID, "CustomerID", customerID, 0); err != nil {
 		c.counters.invalidCalls.Add(1)

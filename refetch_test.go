@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	stigg "github.com/stiggio/server-sdk-go"
+	"github.com/stiggio/server-sdk-go/cache"
 	"github.com/stiggio/server-sdk-go/internal/redistest"
 	"github.com/stiggio/server-sdk-go/stiggtest"
 )
@@ -394,8 +395,15 @@ func TestReloadEntitlementsFails(t *testing.T) {
 	for _, source := range answered(t, client) {
 		require.Equal(t, stigg.SourceRedis, source)
 	}
-	server.Kill()
 	api.ClearFaults()
+	rdb := server.Client()
+	require.NoError(t, rdb.ConfigSet(background(), "min-replicas-to-write", "1").Err())
+	require.ErrorContains(t, client.ReloadEntitlements(background(), "acme", ""), "stigg: redis does not take what was fetched: NOREPLICAS")
+	require.NoError(t, rdb.ConfigSet(background(), "min-replicas-to-write", "0").Err())
+	require.NoError(t, rdb.Set(background(), prefix+"-acme", "another writer's", time.Minute).Err())
+	require.ErrorIs(t, client.ReloadEntitlements(background(), "acme", ""), cache.ErrLocked)
+
+	server.Kill()
 	require.NoError(t, client.ReloadEntitlements(background(), "acme", ""), "without Redis it is held in process")
 	a, err := isOn(background(), client)
 	require.NoError(t, err)

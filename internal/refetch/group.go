@@ -20,6 +20,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/stiggio/server-sdk-go/cache"
 	"github.com/stiggio/server-sdk-go/entitlements"
 	"github.com/stiggio/server-sdk-go/internal/apierr"
@@ -325,7 +327,7 @@ func (g *Group) fetchAlone(f *flight, k cache.Key, cause Cause) error {
 		f.finish(nil, err)
 	case g.writable(k):
 		f.finish(live, nil)
-		f.valueTime = g.write(k, live, cause)
+		f.valueTime, _ = g.write(k, live, cause)
 		g.leave(f, k) // Redis has it, or it is held: what else the flight does may take long
 	default:
 		g.holds.put(k, live) // before the answer, so that nobody asks in between
@@ -412,7 +414,7 @@ func (g *Group) writable(k cache.Key) bool {
 // write writes a live answer to Redis and returns the timestamp that the
 // customer value has then, unset if it is not this answer's. An answer that
 // Redis does not take is held.
-func (g *Group) write(k cache.Key, live *Live, cause Cause) int64 {
+func (g *Group) write(k cache.Key, live *Live, cause Cause) (int64, error) {
 	ctx, cancel := context.WithTimeout(g.base, writeTimeout)
 	defer cancel()
 	result, err := g.config.Store.WriteState(ctx, k, live.State, cache.WriteOptions{
@@ -421,7 +423,7 @@ func (g *Group) write(k cache.Key, live *Live, cause Cause) int64 {
 	g.event(Event{Kind: Written, Key: k, Result: result, Err: err})
 	if err != nil {
 		g.holds.put(k, live)
-		return unset
+		return unset, err
 	}
 	g.holds.drop(k)
 	if updates := g.recent.since(k, live.overlaid, time.Now()); len(updates) > 0 {
@@ -436,12 +438,13 @@ func (g *Group) write(k cache.Key, live *Live, cause Cause) int64 {
 	g.settled.update(k, func(m *settlement) {
 		m.valueWritten, m.writtenAt, m.unwritten = at, time.Now(), false
 	})
-	return at
+	return at, nil
 }
 
 // Reload fetches k with fetch, not sharing any fetch that began before, and
 // waits until the answer is in Redis, or until it is held in process where
-// Redis does not take it.
+// Redis is away. It fails where Redis is there and does not take the answer:
+// what it holds of k goes on being read.
 func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Context, cache.Key) (entitlements.State, entitlements.Source, error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -475,10 +478,16 @@ func (g *Group) Reload(ctx context.Context, k cache.Key, fetch func(context.Cont
 		live := g.newLive(k, state, source, began)
 		g.settled.update(k, func(m *settlement) { m.settle(began, live.At, seen, live.withoutUsage()) })
 		g.detach(k, began)
-		if g.writable(k) {
-			g.write(k, live, Cause{Times: NoTimes})
-		} else {
+		if !g.writable(k) {
 			g.holds.put(k, live)
+			done <- nil
+			return
+		}
+		var refusal redis.Error
+		_, err = g.write(k, live, Cause{Times: NoTimes})
+		if errors.As(err, &refusal) || errors.Is(err, cache.ErrLocked) {
+			done <- fmt.Errorf("redis does not take what was fetched: %w", err)
+			return
 		}
 		done <- nil
 	}()
