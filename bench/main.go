@@ -1,6 +1,7 @@
 // Command bench measures what a check of this SDK costs on top of the floor:
 // reading the same keys with nothing around it.
 //
+//	export GOWORK=off      # it is a module of its own
 //	go run . -o ../docs    # all of it, a few minutes, into ../docs
 //	go run . -short        # a few seconds: does it work?
 //	go run . -run metered  # only what is so named

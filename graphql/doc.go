@@ -5,4 +5,4 @@
 // what the SDK needs.
 package graphql
 
-//go:generate go tool -modfile=../tools/genqlient/go.mod genqlient ../genqlient.yaml
+//go:generate env GOWORK=off go tool -modfile=../tools/genqlient/go.mod genqlient ../genqlient.yaml
