@@ -91,6 +91,7 @@ type RedisConfig struct {
 
 	// Client is a client that the program already has; it stands in place of
 	// everything above, and is not closed by Client.Close. Set its
+	// DialerRetries to 1, so that the log says why it fails. Set its
 	// ContextTimeoutEnabled, and a DialTimeout and PoolTimeout of no more than
 	// Timeout: else every read needs a goroutine of its own to keep to Timeout,
 	// and against a silent Redis those goroutines, and a write that is under

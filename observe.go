@@ -13,7 +13,8 @@ import (
 // EventType says what an Event is about.
 type EventType string
 
-// The types of events, with the fields that are set besides the customer's ids.
+// The types of events, with the fields that are set besides the customer's ids,
+// which those about Redis do not have.
 const (
 	EventCacheHit        EventType = "cache hit"        // Source: which layer answered
 	EventCacheMiss       EventType = "cache miss"       // Cause: what was missing

@@ -145,9 +145,11 @@ var (
 	ErrUnauthenticated = apierr.ErrUnauthenticated
 	// ErrForbidden: the API key may not do this. Retrying does not help.
 	ErrForbidden = apierr.ErrForbidden
-	// ErrNotFound: the API does not know what was asked for.
+	// ErrNotFound: the API answered 404; its URL may be wrong. What a report or
+	// a consumption names and the API does not know is an ErrRejected.
 	ErrNotFound = apierr.ErrNotFound
 	// ErrRejected: the API refused the request; the *Error's Code says why.
+	// Retrying does not help.
 	ErrRejected = apierr.ErrRejected
 	// ErrRateLimited: the API asks to slow down; see the *Error's RetryAfter.
 	ErrRateLimited = apierr.ErrRateLimited

@@ -47,7 +47,8 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 	switch {
 	case errors.Is(err, stigg.ErrInvalidArgument):
-		// Before all else: a fallback that grants would grant this too.
+		// Before all else: it is denied with a fallback, and neither a payment nor
+		// another try would help.
 		refuse(w, http.StatusBadRequest, refusal{Error: "customer id is missing or not valid"})
 	case wallet.HasAccess:
 		// Also when nobody could be asked and the Config's fallback grants, and

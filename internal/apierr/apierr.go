@@ -21,7 +21,8 @@ var (
 	ErrUnauthenticated = errors.New("invalid api key")
 	// ErrForbidden: the API key may not do this. Retrying does not help.
 	ErrForbidden = errors.New("forbidden")
-	// ErrNotFound: the API does not know what was asked for.
+	// ErrNotFound: the API answered 404; its URL may be wrong. What a report or
+	// a consumption names and the API does not know is an ErrRejected.
 	ErrNotFound = errors.New("not found")
 	// ErrRejected: the API understood the request and refused it; the
 	// *Error's Code says why. Retrying does not help.
