@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -193,6 +194,9 @@ func (c Config) withDefaults() (Config, error) {
 			wrong("CreditEntitlementsFallback", "%q has a number that is not finite", id)
 		}
 	}
+	// The maps stay the caller's, who may change them.
+	c.EntitlementsFallback = maps.Clone(c.EntitlementsFallback)
+	c.CreditEntitlementsFallback = maps.Clone(c.CreditEntitlementsFallback)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -178,6 +178,35 @@ func TestConfigOfCallerIsLeftAlone(t *testing.T) {
 	require.Equal(t, stigg.RedisConfig{EnvironmentPrefix: "p", Port: 1}, *config.Redis)
 }
 
+// TestConfigMapsStayTheCallers: who goes on with the maps of a Config, for the
+// next client, changes nothing for this one, and races with nobody.
+func TestConfigMapsStayTheCallers(t *testing.T) {
+	features := map[string]stigg.EntitlementFallback{"on": {HasAccess: true}}
+	credits := map[string]stigg.CreditFallback{"tokens": {HasAccess: true}}
+	client := newClient(t, nil, nil, func(c *stigg.Config) {
+		c.Offline, c.EntitlementsFallback, c.CreditEntitlementsFallback = true, features, credits
+	})
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		for range 1000 {
+			_, _ = isOn(background(), client)
+			_, _ = client.GetEntitlements(background(), "acme", "")
+		}
+	})
+	for range 1000 {
+		delete(features, "on")
+		delete(credits, "tokens")
+		features["off"], credits["coins"] = stigg.EntitlementFallback{}, stigg.CreditFallback{}
+	}
+	asking.Wait()
+	on, err := isOn(background(), client)
+	require.ErrorIs(t, err, stigg.ErrOffline)
+	require.True(t, on.HasAccess)
+	tokens, err := client.GetCreditEntitlement(background(), stigg.CreditQuery{CustomerID: "acme", CurrencyID: "tokens"})
+	require.ErrorIs(t, err, stigg.ErrOffline)
+	require.True(t, tokens.HasAccess)
+}
+
 // TestInitializeDoesNotWaitForWhatIsAway: neither a server that refuses nor one
 // that accepts and is silent delays the start, and the client answers.
 func TestInitializeDoesNotWaitForWhatIsAway(t *testing.T) {
