@@ -347,10 +347,11 @@ func TestRedisAndAPIAway(t *testing.T) {
 		require.ErrorIs(t, err, stigg.ErrUnavailable)
 		require.True(t, answer.IsFallback)
 		require.True(t, answer.HasAccess)
-		if client.Stats().RedisBypassed == 0 {
-			require.ErrorContains(t, err, "redis")
-		}
+		require.ErrorContains(t, err, "(redis: ", "also when Redis is not asked any more")
+		_, err = client.GetEntitlements(background(), "acme", "")
+		require.ErrorContains(t, err, "(redis: ")
 	}
+	require.NotZero(t, client.Stats().RedisBypassed)
 	api.ClearFaults()
 	eventually(t, func() bool { a, err := isOn(background(), client); return err == nil && a.HasAccess }, "the API alone")
 	proxy.Pass()

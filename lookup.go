@@ -167,7 +167,7 @@ func (c *Client) bypassed(k cache.Key) {
 func (c *Client) askWithout(ctx context.Context, k cache.Key, ref cache.Ref, withUsage bool, redisErr error, f *entitlements.Facts) (found bool, err error) {
 	live, source, err := c.live(ctx, k, ref, refetch.Cause{Times: refetch.NoTimes, Direct: true})
 	if err != nil {
-		err = withRedis(err, redisErr)
+		err = c.withRedis(err, redisErr)
 		if c.rememberedStale(k, ref, withUsage, f) {
 			return true, c.stale(k, f, err)
 		}
@@ -273,7 +273,12 @@ func prefixed(err error) error {
 	return fmt.Errorf("stigg: %w", err)
 }
 
-func withRedis(err, redisErr error) error {
+// withRedis adds why Redis did not answer; if it was not asked because it is
+// away, what it last failed with.
+func (c *Client) withRedis(err, redisErr error) error {
+	if redisErr == nil && c.health != nil && !c.health.Up() {
+		redisErr = c.health.State().LastError
+	}
 	if redisErr == nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func (c *Client) staleState(k cache.Key, r *cache.StateReading, err error) known
 func (c *Client) askStateWithout(ctx context.Context, k cache.Key, redisErr error) (s knownState, found bool, err error) {
 	live, source, err := c.live(ctx, k, cache.Ref{}, refetch.Cause{Times: refetch.NoTimes, Direct: true})
 	if err != nil {
-		err = withRedis(err, redisErr)
+		err = c.withRedis(err, redisErr)
 		if s, ok := c.rememberedStaleState(k, err); ok {
 			return s, true, err
 		}
