@@ -26,7 +26,7 @@ type Config struct {
 	APIKey string
 
 	// Redis is the persistent cache that is shared with Stigg's other
-	// programs. Nil: no Redis; every check asks the API.
+	// programs. Nil: no Redis; without LRU too, every check asks the API.
 	Redis *RedisConfig
 
 	// LRU keeps what was read in this process too. Nil: nothing is kept.

@@ -3,6 +3,7 @@ package stigg
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/stiggio/server-sdk-go/credits"
@@ -126,6 +127,10 @@ func (c *Client) CreditLedger(ctx context.Context, q CreditsQuery) iter.Seq2[cre
 func (c *Client) CreditUsage(ctx context.Context, q CreditUsageQuery) iter.Seq2[credits.UsageSeries, error] {
 	return credits.All(ctx, func(ctx context.Context, cursor string) (credits.Page[credits.UsageSeries], error) {
 		var page credits.Page[credits.UsageSeries]
+		if q.TimeRange != "" && !slices.Contains(graphql.AllCreditUsageTimeRange, graphql.CreditUsageTimeRange(q.TimeRange)) {
+			c.counters.invalidCalls.Add(1)
+			return page, invalidArgument("TimeRange %q is not known", q.TimeRange)
+		}
 		if err := c.mayQuery(q.CreditsQuery); err != nil {
 			return page, err
 		}

@@ -312,6 +312,14 @@ func TestRecordsAreWalkedPageByPage(t *testing.T) {
 	require.Len(t, balances, 1)
 	require.Equal(t, 900.0, balances[0].Remaining)
 
+	asked := api.Count()
+	for _, err := range client.CreditUsage(background(), stigg.CreditUsageQuery{CreditsQuery: q, TimeRange: "last day"}) {
+		require.ErrorIs(t, err, stigg.ErrInvalidArgument)
+		require.ErrorContains(t, err, "TimeRange")
+	}
+	require.Equal(t, asked, api.Count(), "nothing is sent")
+	require.Equal(t, uint64(1), client.Stats().InvalidCalls)
+
 	api.Fault(stiggtest.Status(403).On(stiggtest.Operation("GetCreditGrants")))
 	failures := 0
 	for _, err := range client.CreditGrants(background(), q) {

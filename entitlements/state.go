@@ -8,7 +8,8 @@ type EntitlementsState struct {
 	// no requested usage gives it, in the order in which the source lists them.
 	Entitlements []Entitlement
 	// AccessDeniedReason says why there are none: CustomerNotFound,
-	// CustomerIsArchived or NoActiveSubscription; empty if there are some.
+	// CustomerIsArchived or NoActiveSubscription, and Unknown in a fallback;
+	// empty if there are some, or if the source does not say why.
 	AccessDeniedReason AccessDeniedReason
 	IsFallback         bool
 	Source             Source
