@@ -24,6 +24,7 @@ type standIn struct {
 	encoded [][]byte
 	next    atomic.Uint64
 	deleted atomic.Uint64
+	denied  func(http.ResponseWriter) // answers deletes in place of the queue; nil: they work
 }
 
 func newStandIn(b testing.TB, bodies []string) *standIn {
@@ -78,6 +79,10 @@ func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.receive(w, asked.MaxNumberOfMessages)
 		return
 	case "DeleteMessageBatch":
+		if s.denied != nil {
+			s.denied(w)
+			return
+		}
 		s.deleted.Add(uint64(bytes.Count(body, []byte(`"ReceiptHandle"`))))
 	case "GetQueueAttributes":
 		_, _ = io.WriteString(w, `{"Attributes":{"ApproximateNumberOfMessages":"0"}}`)

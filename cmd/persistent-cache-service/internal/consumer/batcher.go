@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/queue"
@@ -18,7 +19,8 @@ const (
 
 // batcher gathers items to as many as one call to the queue can take.
 type batcher[T any] struct {
-	wg sync.WaitGroup
+	wg   sync.WaitGroup
+	left atomic.Int32 // items that were added and are not done
 
 	mu     sync.RWMutex
 	closed bool
@@ -39,9 +41,13 @@ func (b *batcher[T]) add(item T) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if !b.closed {
+		b.left.Add(1)
 		b.items <- item
 	}
 }
+
+// pending is how many items were added and are not done.
+func (b *batcher[T]) pending() int { return int(b.left.Load()) }
 
 // close waits until everything that was added is done.
 func (b *batcher[T]) close() {
@@ -72,5 +78,6 @@ func (b *batcher[T]) work(do func([]T)) {
 		}
 		timer.Stop()
 		do(batch)
+		b.left.Add(int32(-len(batch)))
 	}
 }

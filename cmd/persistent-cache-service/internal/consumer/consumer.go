@@ -28,6 +28,11 @@ const (
 	// maxInHand is how many messages may be in hand, those aside that wait for
 	// a refetch. Receives that are under way when that is reached come on top.
 	maxInHand = 256
+	// maxUntold is of how many messages that are in hand no more the queue may
+	// not have been told yet. It bounds what piles up while the queue hands out
+	// messages and takes nothing back; with all that can be in hand it stays
+	// below what a batcher takes.
+	maxUntold = 512
 	// maxBytesAtWork is from how many bytes of messages on no other is worked
 	// on at the same time: reading and writing one takes some times its size.
 	maxBytesAtWork = 1 << 20
@@ -204,6 +209,9 @@ func (c *Consumer) receive(ctx context.Context) {
 
 // place returns what to ask the queue for, if there may be more in hand.
 func (c *Consumer) place() (order, bool) {
+	if c.deletes.pending()+c.returns.pending() >= maxUntold {
+		return order{}, false
+	}
 	waiting := c.config.Engine.Waiting()
 	c.mu.Lock()
 	defer c.mu.Unlock()
