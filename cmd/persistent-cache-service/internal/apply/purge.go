@@ -111,10 +111,58 @@ func (e *Engine) purgeAll(ctx context.Context, at time.Time) Result {
 		return unfinished(err)
 	}
 	total := 0
+	for range maxSweeps {
+		before, err := e.redisRun(ctx)
+		if err != nil {
+			return unfinished(err)
+		}
+		deleted, err := e.sweep(ctx)
+		if err != nil {
+			return unfinished(err)
+		}
+		total += deleted
+		after, err := e.redisRun(ctx)
+		if err != nil {
+			return unfinished(err)
+		}
+		if after == before {
+			break
+		}
+	}
+	e.config.Log.Info("purged the environment: a package was published to all customers", "keys", total, "seconds", time.Since(began).Seconds())
+	return done(Purged)
+}
+
+// maxSweeps is how often to go through Redis for one purge. If it was another
+// each time, what it calls itself says nothing.
+const maxSweeps = 5
+
+// redisRun names the process that Redis is now; empty if it does not tell. One
+// that was started again, or that took over, has its keys in another order: in
+// it a cursor from before means nothing.
+func (e *Engine) redisRun(ctx context.Context) (string, error) {
+	var info string
+	err := e.redisOp(ctx, false, func(ctx context.Context) (err error) {
+		info, err = e.config.Redis.Info(ctx, "server").Result()
+		if err != nil && strings.Contains(err.Error(), "NOPERM") {
+			return nil
+		}
+		return err
+	})
+	for line := range strings.Lines(info) {
+		if id, ok := strings.CutPrefix(strings.TrimSpace(line), "run_id:"); ok {
+			return id, err
+		}
+	}
+	return "", err
+}
+
+// sweep goes through Redis once and returns how many keys it deleted.
+func (e *Engine) sweep(ctx context.Context) (total int, err error) {
 	var cursor uint64
 	for {
 		if ctx.Err() != nil {
-			return unfinished(errStopping)
+			return total, errStopping
 		}
 		var keys []string
 		next := cursor
@@ -136,16 +184,14 @@ func (e *Engine) purgeAll(ctx context.Context, at time.Time) Result {
 			return e.config.Redis.Unlink(ctx, doomed...).Err()
 		})
 		if err != nil {
-			return unfinished(err)
+			return total, err
 		}
 		total += len(keys)
 		e.config.Metrics.Purged.Add(float64(len(keys)))
 		if cursor = next; cursor == 0 {
-			break
+			return total, nil
 		}
 	}
-	e.config.Log.Info("purged the environment: a package was published to all customers", "keys", total, "seconds", time.Since(began).Seconds())
-	return done(Purged)
 }
 
 // isUsageKey tells the keys of usages, and their timestamps, from the others.
