@@ -55,7 +55,6 @@ func (b *budget) key() string { return ServiceKey(b.engine.config.Prefix, "refet
 
 // take waits for a token.
 func (b *budget) take(ctx context.Context) error {
-	began := time.Now()
 	for {
 		var micros int64
 		err := b.engine.redisOp(ctx, false, func(ctx context.Context) (err error) {
@@ -66,7 +65,6 @@ func (b *budget) take(ctx context.Context) error {
 			return err
 		}
 		if micros <= 0 {
-			b.engine.config.Metrics.RefetchWait.Observe(time.Since(began).Seconds())
 			return nil
 		}
 		// All who wait are told the same: the random part keeps them apart.

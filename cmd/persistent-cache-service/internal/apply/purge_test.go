@@ -13,7 +13,6 @@ import (
 	"github.com/stiggio/server-sdk-go/cache"
 	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/apply"
 	"github.com/stiggio/server-sdk-go/cmd/persistent-cache-service/internal/message"
-	"github.com/stiggio/server-sdk-go/stiggtest"
 )
 
 func published(at time.Time) string {
@@ -144,20 +143,4 @@ func TestListThatMeetsAPurge(t *testing.T) {
 			require.Equal(t, apply.Applied, f.do(list("c", "x", t0.Add(2*time.Hour))).Outcome)
 		})
 	}
-}
-
-// What was fetched before a purge and is written after it does not outlive it
-// either.
-func TestFetchThatMeetsAPurge(t *testing.T) {
-	f := newFixture(t, func(c *apply.Config) { c.Policy = cache.Upsert })
-	f.api.SetEntitlements("c", stiggtest.Boolean("x"))
-	release := make(chan struct{})
-	remove := f.api.Fault(stiggtest.Hold(release).On(stiggtest.Customer("c")))
-	result := f.begin(changed("c"))
-	require.NoError(t, f.api.WaitForRequests(t.Context(), 1, stiggtest.Customer("c")))
-	remove()
-	require.Equal(t, apply.Purged, f.do(published(time.Now().Add(time.Second))).Outcome)
-	close(release)
-	require.Equal(t, apply.SkippedOlder, (<-result).Outcome)
-	require.Empty(t, f.get("p:c_c"))
 }

@@ -89,7 +89,8 @@ func hopeless(err error) bool {
 // Redis's state, or of our rights, and nothing of the operation.
 var passing = [...]string{
 	"LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
-	"NOPERM", "NOAUTH", "WRONGPASS", "BUSY", "UNKILLABLE", "NOSCRIPT", "MOVED", "ASK", "ERR max number of clients",
+	"NOPERM", "The user executing the script can't", // the same, of a command in a script
+	"NOAUTH", "WRONGPASS", "BUSY", "UNKILLABLE", "NOSCRIPT", "MOVED", "ASK", "ERR max number of clients",
 }
 
 // isRefusal tells whether Redis answered that this operation is wrong.
@@ -138,6 +139,11 @@ type knowledge struct {
 }
 
 func (k knowledge) cached() bool { return k.at != cache.NoTimestamp }
+
+// purgedSince reports whether the customer was purged since before, or expired.
+func (k knowledge) purgedSince(before knowledge) bool {
+	return k.purgedAt != before.purgedAt || before.cached() && !k.cached()
+}
 
 // ask reads what Redis knows of k.
 func (e *Engine) ask(ctx context.Context, k cache.Key) (knowledge, error) {

@@ -221,6 +221,7 @@ func (r *refetcher) attempt(ctx context.Context, key cache.Key) (Result, error) 
 // fetch asks the Edge API, in its turn.
 func (r *refetcher) fetch(ctx context.Context, key cache.Key) (state entitlements.State, began time.Time, err error) {
 	e := r.engine
+	waits := time.Now()
 	select {
 	case r.fetching <- struct{}{}:
 		defer func() { <-r.fetching }()
@@ -230,6 +231,7 @@ func (r *refetcher) fetch(ctx context.Context, key cache.Key) (state entitlement
 	if err := r.budget.take(ctx); err != nil {
 		return state, began, err
 	}
+	e.config.Metrics.RefetchWait.Observe(time.Since(waits).Seconds())
 	fetchCtx, cancel := untilStopped(ctx, refetchTimeout)
 	defer cancel()
 	began = time.Now()
@@ -244,7 +246,7 @@ func (r *refetcher) fetch(ctx context.Context, key cache.Key) (state entitlement
 		e.config.API.Erred(err)
 		return state, began, err
 	}
-	e.config.API.Failed(err)
+	e.config.API.Missed(err)
 	var apiErr *apierr.Error
 	if errors.As(err, &apiErr) && errors.Is(err, apierr.ErrRateLimited) {
 		r.budget.pause(fetchCtx, max(apiErr.RetryAfter, time.Second))
@@ -290,24 +292,30 @@ func (r *refetcher) forget(ctx context.Context, key cache.Key) Result {
 	return result
 }
 
-// write writes what was fetched, in the customer's lane.
+// write writes what was fetched, in the customer's lane. What was fetched
+// before a purge must not come after it.
 func (r *refetcher) write(ctx context.Context, key cache.Key, state entitlements.State, began time.Time, before knowledge) (Result, error) {
 	e := r.engine
 	result, err := r.inLane(key, func() (Result, error) {
-		if len(state.Records) == 0 {
-			// An empty list carries no time and overwrites whatever it meets:
-			// it must not meet what was written after it was read.
-			now, err := e.ask(ctx, key)
-			if err != nil {
-				return Result{}, err
-			}
-			if now.at != before.at {
-				return Result{}, errRaced
-			}
+		now, err := e.ask(ctx, key)
+		if err != nil {
+			return Result{}, err
+		}
+		// An empty list carries no time and overwrites whatever it meets: it
+		// must not meet what was written after it was read.
+		if now.purgedSince(before) || len(state.Records) == 0 && now.at != before.at {
+			return Result{}, errRaced
 		}
 		written, err := e.writeState(ctx, key, state, began)
 		if err != nil {
 			return Result{}, err
+		}
+		purged, err := e.takeBack(ctx, key, before)
+		switch {
+		case err != nil:
+			return Result{}, err
+		case purged:
+			return Result{}, errRaced
 		}
 		result := e.written(written)
 		if result.Outcome == Applied {

@@ -31,6 +31,15 @@ func (e *Engine) write(ctx context.Context, job Job) (Result, bool) {
 			if err != nil {
 				return unfinished(err), false
 			}
+			if e.config.Policy == cache.Upsert && result.Applied > 0 {
+				purged, err := e.takeBack(ctx, m.Key, known)
+				switch {
+				case err != nil:
+					return unfinished(err), false
+				case purged:
+					continue
+				}
+			}
 			return e.written(result), false
 		}
 		waited, err := e.awaitReader(ctx, m.Key)
@@ -44,26 +53,25 @@ func (e *Engine) write(ctx context.Context, job Job) (Result, bool) {
 }
 
 // writeState writes a state, however often it takes.
-//
-// Where it may create what is not cached, a purge can have come between it and
-// what was read before it, and have looked at the customer's keys already. A
-// purge says that it is there before it looks at any, so that who finds nothing
-// said after his write knows that it will be looked at.
 func (e *Engine) writeState(ctx context.Context, k cache.Key, state entitlements.State, at time.Time) (cache.WriteResult, error) {
 	var result cache.WriteResult
 	err := e.redisOp(ctx, true, func(ctx context.Context) (err error) {
 		result, err = e.config.Store.WriteState(ctx, k, state, cache.WriteOptions{Policy: e.config.Policy, FetchBegan: at})
 		return err
 	})
-	if err != nil || e.config.Policy != cache.Upsert || result.Applied == 0 {
-		return result, err
-	}
+	return result, err
+}
+
+// takeBack deletes what was just written of k if there was a purge since Redis
+// was asked before the write, and reports whether there was. A purge says so
+// before it looks at the first key: one that says so only from here on deletes
+// what was written itself.
+func (e *Engine) takeBack(ctx context.Context, k cache.Key, before knowledge) (purged bool, err error) {
 	now, err := e.ask(ctx, k)
-	if err != nil || now.purgedAt < at.UnixMilli() {
-		return result, err
+	if err != nil || now.purgedAt == before.purgedAt {
+		return false, err
 	}
-	err = e.redisOp(ctx, true, func(ctx context.Context) error { return e.config.Store.Purge(ctx, k) })
-	return cache.WriteResult{Skipped: result.Applied}, err
+	return true, e.redisOp(ctx, true, func(ctx context.Context) error { return e.config.Store.Purge(ctx, k) })
 }
 
 // updateUsage writes the usage of one entitlement, if the customer is cached.
@@ -121,7 +129,13 @@ func (e *Engine) updateBalance(ctx context.Context, job Job) (Result, bool) {
 			return result, false
 		}
 		limit := r.Facts.Definition.UsageLimit
-		if result.Outcome == Applied && (limit == nil || *limit != m.Balance.Granted) {
+		if limit != nil && *limit == m.Balance.Granted {
+			return result, false
+		}
+		// A balance that is newer than the message says nothing of what was
+		// granted: an SDK writes one when credits are consumed. A value that is
+		// newer does.
+		if result.Outcome == Applied || r.Times.Value <= job.At.UnixMilli() {
 			return e.refetcher.submit(job)
 		}
 		return result, false
