@@ -17,8 +17,13 @@ const (
 	probeTTL = time.Minute
 )
 
-// probeScript writes a key, which is then found for so many milliseconds.
-var probeScript = redis.NewScript(`return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])`)
+// probeScript writes a key, which is then found for so many milliseconds. It
+// asks for the time as well, which logins may be kept from: the rate limit is
+// kept by it.
+var probeScript = redis.NewScript(`
+redis.call('TIME')
+return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+`)
 
 // probeRedis writes a key, in the two ways in which everything is written: a
 // Redis that answers but takes no writes, because it is full or a replica, is

@@ -62,7 +62,7 @@ func (s *Service) gauges() {
 		state := s.queueUp.State()
 		return boolean(state.Up || !state.Known)
 	})
-	s.metrics.Gauge("persistent_cache_edge_api_up", "1 unless the last request to the Edge API failed.", func() float64 {
+	s.metrics.Gauge("persistent_cache_edge_api_up", "0 while requests to the Edge API fail and none works.", func() float64 {
 		state := s.apiUp.State()
 		return boolean(state.Up || !state.Known)
 	})

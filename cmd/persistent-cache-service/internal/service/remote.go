@@ -41,7 +41,7 @@ func (s *Service) configureRemotely(ctx context.Context) {
 		if errors.Is(err, apierr.ErrNotFound) || errors.Is(err, apierr.ErrRejected) {
 			s.apiUp.Erred(err) // it answers, but has no such configuration
 		} else {
-			s.apiUp.Failed(err)
+			s.apiUp.Missed(err)
 		}
 		if !watch.Sleep(ctx, watch.Backoff(n, remoteRetryFirst, remoteRetryMost)) {
 			return

@@ -7,6 +7,14 @@ import (
 	"time"
 )
 
+const (
+	// missesInARow and missesFor are how many uses in a row have to fail, and
+	// for how long none may have worked, before a dependency that fails some of
+	// its users and not others counts as away.
+	missesInARow = 3
+	missesFor    = 10 * time.Second
+)
+
 // State is what is known of a dependency at one moment.
 type State struct {
 	Known     bool // it was tried at all
@@ -21,6 +29,8 @@ type State struct {
 type Dependency struct {
 	mu       sync.Mutex
 	state    State
+	worked   time.Time // when it last did
+	misses   int       // since then
 	onChange func(State)
 }
 
@@ -41,6 +51,7 @@ func (d *Dependency) State() State {
 func (d *Dependency) Worked() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.worked, d.misses = time.Now(), 0
 	d.turn(true)
 }
 
@@ -57,6 +68,20 @@ func (d *Dependency) Failed(err error) {
 	defer d.mu.Unlock()
 	d.state.LastError, d.state.LastErrAt = err, time.Now()
 	d.turn(false)
+}
+
+// Missed says that it failed one of many who use it at the same time, and why.
+// That it is away is believed when nobody finds it working any more, so that it
+// does not come and go with every use while it fails some of them.
+func (d *Dependency) Missed(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	d.state.LastError, d.state.LastErrAt = err, now
+	d.misses++
+	if !d.state.Known || d.misses >= missesInARow && now.Sub(d.worked) >= missesFor {
+		d.turn(false)
+	}
 }
 
 func (d *Dependency) turn(up bool) {
