@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,10 @@ const (
 	// chainTimeout bounds the search of AWS's own chain, whose last resort is
 	// an address that exists only on AWS's machines.
 	chainTimeout = 10 * time.Second
+	// renewTimeout bounds a renewal, for which every call waits, while the
+	// credentials at hand are still good; firstTimeout, when there are none.
+	renewTimeout = 3 * time.Second
+	firstTimeout = 10 * time.Second
 )
 
 // CredentialsSource hands out short-lived credentials for a queue.
@@ -64,7 +69,10 @@ func (c *credentialsChain) Retrieve(ctx context.Context) (aws.Credentials, error
 		}
 		awsErr = err
 	}
-	given, err := c.edge.EventQueueCredentials(ctx, c.queueURL, 0)
+	// The caller's deadline does not count here: the cache takes it away.
+	edgeCtx, cancel := context.WithTimeout(ctx, c.patience())
+	defer cancel()
+	given, err := c.edge.EventQueueCredentials(edgeCtx, c.queueURL, 0)
 	if err != nil {
 		if awsErr != nil {
 			err = fmt.Errorf("neither aws nor the edge api has credentials: %w", errors.Join(awsErr, err))
@@ -87,6 +95,16 @@ func (c *credentialsChain) fresh(credentials aws.Credentials) aws.Credentials {
 	left := time.Until(credentials.Expires)
 	credentials.Expires = credentials.Expires.Add(-min(renewBefore, left/2))
 	return credentials
+}
+
+// patience is how long to wait for the Edge API.
+func (c *credentialsChain) patience() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Until(c.last.Expires) > renewTimeout {
+		return renewTimeout
+	}
+	return firstTimeout
 }
 
 // HandleFailToRefresh lets credentials of the Edge API that are due for
@@ -117,5 +135,29 @@ func (c *credentialsChain) settle(source string) {
 	c.mu.Unlock()
 	if first && c.found != nil {
 		c.found(source)
+	}
+}
+
+// renewable are credentials that can be renewed before they are due: those that
+// the queue takes no more, because they were revoked, or because the clocks
+// differ.
+type renewable struct {
+	cache *aws.CredentialsCache
+
+	mu   sync.Mutex
+	last time.Time
+}
+
+// refused has the credentials renewed if that is what the code of a call's error
+// asks for, and if that was not tried just now.
+func (r *renewable) refused(code string) {
+	if !strings.Contains(code, "ExpiredToken") && code != "InvalidClientTokenId" && code != "UnrecognizedClientException" {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); now.Sub(r.last) >= renewAgain {
+		r.last = now
+		r.cache.Invalidate()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -35,9 +36,10 @@ var (
 // SQS is a queue of Amazon's Simple Queue Service, or of something that speaks
 // its protocol. It is safe for concurrent use.
 type SQS struct {
-	client *sqs.Client
-	http   *awshttp.BuildableClient
-	url    string
+	client      *sqs.Client
+	http        *awshttp.BuildableClient
+	url         string
+	credentials renewable
 }
 
 // Options say which queue is meant.
@@ -64,8 +66,9 @@ func NewSQS(ctx context.Context, o Options) (*SQS, error) {
 		return nil, fmt.Errorf("aws configuration: %w", err)
 	}
 	chain := &credentialsChain{aws: config.Credentials, edge: o.Edge, queueURL: o.QueueURL, found: o.OnCredentials}
-	config.Credentials = aws.NewCredentialsCache(chain)
-	return &SQS{client: sqs.NewFromConfig(config, readOurselves), http: client, url: o.QueueURL}, nil
+	cached := aws.NewCredentialsCache(chain)
+	config.Credentials = cached
+	return &SQS{client: sqs.NewFromConfig(config, readOurselves), http: client, url: o.QueueURL, credentials: renewable{cache: cached}}, nil
 }
 
 // Close closes the idle connections.
@@ -91,7 +94,7 @@ func (q *SQS) Receive(ctx context.Context, most int, wait, visibility time.Durat
 		},
 	}, tryOnce)
 	if err != nil {
-		return nil, fmt.Errorf("receive: %w", err)
+		return nil, q.failed("receive", err)
 	}
 	messages := make([]Message, len(out.Messages))
 	for i := range out.Messages {
@@ -140,7 +143,7 @@ func (q *SQS) Delete(ctx context.Context, receipts []string) ([]string, error) {
 	}
 	out, err := q.client.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: &q.url, Entries: entries})
 	if err != nil {
-		return receipts, fmt.Errorf("delete: %w", err)
+		return receipts, q.failed("delete", err)
 	}
 	return failures(receipts, out.Failed)
 }
@@ -157,10 +160,33 @@ func (q *SQS) SetVisibility(ctx context.Context, receipts []string, timeout time
 	}
 	out, err := q.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &q.url, Entries: entries})
 	if err != nil {
-		return receipts, fmt.Errorf("change visibility: %w", err)
+		return receipts, q.failed("change visibility", err)
 	}
 	return failures(receipts, out.Failed)
 }
+
+// failed describes the error of a call, without what it may quote of the
+// request. Credentials that are refused are renewed.
+func (q *SQS) failed(call string, err error) error {
+	code := errorCode(err)
+	q.credentials.refused(code)
+	if strings.Contains(code, "Signature") {
+		err = &quotingError{err, code}
+	}
+	return fmt.Errorf("%s: %w", call, err)
+}
+
+// quotingError is an error whose message quotes the request as it was signed,
+// session token included.
+type quotingError struct {
+	error
+
+	code string
+}
+
+func (e *quotingError) Error() string { return "api error " + e.code + ": signature refused" }
+
+func (e *quotingError) Unwrap() error { return e.error }
 
 // failures picks out the receipts whose part of a batch failed.
 func failures(receipts []string, entries []types.BatchResultErrorEntry) ([]string, error) {
@@ -199,7 +225,7 @@ func (q *SQS) Depth(ctx context.Context) (Depth, error) {
 		},
 	}, tryOnce)
 	if err != nil {
-		return Depth{}, fmt.Errorf("queue attributes: %w", err)
+		return Depth{}, q.failed("queue attributes", err)
 	}
 	return Depth{
 		Visible:  number(out.Attributes[string(types.QueueAttributeNameApproximateNumberOfMessages)]),
