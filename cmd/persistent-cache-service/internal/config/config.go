@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"reflect"
 	"strconv"
@@ -168,6 +169,9 @@ func (c *Config) check(wrong func(name, format string, args ...any)) {
 	between("VISIBILITY_TIMEOUT_IN_SECS", c.VisibilityTimeoutSeconds, 3, 43200)
 	between("REFETCHES_PER_MINUTE", c.RefetchesPerMinute, 1, 1_000_000)
 	between("CACHE_LOCK_RETRY_COUNT", c.LockRetryCount, 1, 10_000)
+	if c.RedisHost != "" && !isHost(c.RedisHost) {
+		wrong("REDIS_HOST", "must be a host name or an address, without scheme, login and port")
+	}
 	if c.RedisDB < 0 {
 		wrong("REDIS_DB", "must not be negative")
 	}
@@ -215,6 +219,16 @@ func (c *Config) check(wrong func(name, format string, args ...any)) {
 			wrong("SENTRY_DSN", "is not a DSN")
 		}
 	}
+}
+
+// isHost tells a host from a URL, which can hold a password, and from a host
+// with a port.
+func isHost(s string) bool {
+	if strings.Contains(s, ":") {
+		_, err := netip.ParseAddr(s)
+		return err == nil
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || strings.ContainsRune("/@?#", r) })
 }
 
 // maxTTLSeconds is a hundred years: far beyond it Redis refuses an expiry.

@@ -108,16 +108,27 @@ func TestRefused(t *testing.T) {
 	for variable, problem := range map[string]string{
 		"QUEUE_URL=https://user:hush@sqs.us-east-1.amazonaws.com/1/q": "QUEUE_URL: must not contain a login",
 		"EDGE_API_URL=https://user:hush@edge.example":                 "EDGE_API_URL: must not contain a login",
-		"PORT=0":                "PORT: 0 is not between 1 and 65535",
-		"LOG_MESSAGE_KEY=time":  "LOG_MESSAGE_KEY: must be neither time nor level",
-		"LOG_MESSAGE_KEY=level": "LOG_MESSAGE_KEY: must be neither time nor level",
-		"LOG_ERROR_KEY=time":    "LOG_ERROR_KEY: must be neither time nor level",
-		"LOG_ERROR_KEY=level":   "LOG_ERROR_KEY: must be neither time nor level",
-		"LOG_ERROR_KEY=msg":     "LOG_ERROR_KEY: must differ from LOG_MESSAGE_KEY",
+		"REDIS_HOST=redis://:hush@redis.internal:6379":                "REDIS_HOST: must be a host name or an address",
+		"REDIS_HOST=:hush@redis.internal":                             "REDIS_HOST: must be a host name or an address",
+		"REDIS_HOST=hush@redis.internal":                              "REDIS_HOST: must be a host name or an address",
+		"REDIS_HOST=redis.internal:6379":                              "REDIS_HOST: must be a host name or an address",
+		"PORT=0":                                                      "PORT: 0 is not between 1 and 65535",
+		"LOG_MESSAGE_KEY=time":                                        "LOG_MESSAGE_KEY: must be neither time nor level",
+		"LOG_MESSAGE_KEY=level":                                       "LOG_MESSAGE_KEY: must be neither time nor level",
+		"LOG_ERROR_KEY=time":                                          "LOG_ERROR_KEY: must be neither time nor level",
+		"LOG_ERROR_KEY=level":                                         "LOG_ERROR_KEY: must be neither time nor level",
+		"LOG_ERROR_KEY=msg":                                           "LOG_ERROR_KEY: must differ from LOG_MESSAGE_KEY",
 	} {
 		_, err := config.Load(required(variable))
 		require.ErrorContains(t, err, problem)
 		require.NotContains(t, err.Error(), "hush")
+	}
+}
+
+func TestRedisHosts(t *testing.T) {
+	for _, host := range []string{"localhost", "redis_1.default.svc.cluster.local.", "10.0.0.1", "::1", "fe80::1%eth0"} {
+		_, err := config.Load(required("REDIS_HOST=" + host))
+		require.NoError(t, err, host)
 	}
 }
 
