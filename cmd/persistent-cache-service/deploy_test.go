@@ -52,6 +52,28 @@ func TestDeployFilesMatchTheMetrics(t *testing.T) {
 	}
 }
 
+// Whatever leaves a message in the queue is alerted of.
+func TestAlertOfEveryMessageLeft(t *testing.T) {
+	operations, err := os.ReadFile(operationsPage)
+	require.NoError(t, err)
+	alerts, err := os.ReadFile("deploy/alerts.yaml")
+	require.NoError(t, err)
+	_, table, ok := strings.Cut(string(operations), "| outcome | meaning |")
+	require.True(t, ok)
+	table, _, _ = strings.Cut(table, "\n\n")
+	selectors := regexp.MustCompile(`outcome=~"([^"]+)"`).FindAllStringSubmatch(string(alerts), -1)
+	require.NotEmpty(t, selectors)
+	left := regexp.MustCompile("(?m)^\\| (`.+?`) \\|").FindAllStringSubmatch(table, -1)
+	require.NotEmpty(t, left)
+	for _, row := range left {
+		for _, outcome := range regexp.MustCompile(`\w+`).FindAllString(row[1], -1) {
+			for _, selector := range selectors {
+				require.Contains(t, strings.Split(selector[1], "|"), outcome)
+			}
+		}
+	}
+}
+
 // operationsPage tells what each failure looks like.
 const operationsPage = "../../docs/operations.md"
 

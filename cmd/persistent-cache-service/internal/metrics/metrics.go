@@ -71,7 +71,7 @@ func New(version string) *Metrics {
 	m.LockFailures = counter("persistent_cache_lock_failures_total", "Writes that were put off because another writer held the customer's lock.")
 	m.Refetches = counters("persistent_cache_refetches_total", "Requests for a customer's state to the Edge API, by result: ok, error, or not_cached when none was needed.", "result")
 	m.Coalesced = counter("persistent_cache_refetches_coalesced_total", "Messages that were served by a refetch that another message had asked for.")
-	m.RefetchWait = histogram("persistent_cache_refetch_wait_seconds", "Time that a refetch waited for its turn under the rate limit.", durations)
+	m.RefetchWait = histogram("persistent_cache_refetch_wait_seconds", "Time that a refetch waited for its turn: for one of those under way to end, and for the rate limit.", durations)
 	m.Purged = counter("persistent_cache_purged_keys_total", "Keys deleted because a package was published to all customers.")
 	m.Panics = counter("persistent_cache_panics_total", "Panics that were caught while a message was worked on. The message stays in the queue.")
 	m.QueueErrors = counters("persistent_cache_queue_errors_total", "Failed calls to the queue, by operation.", "operation")
