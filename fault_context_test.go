@@ -3,6 +3,7 @@ package stigg_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,7 +148,14 @@ func TestOneCallerGivesUp(t *testing.T) {
 	api := acmeAPI(t)
 	release := make(chan struct{})
 	api.Fault(stiggtest.Hold(release).On(isFetch))
-	client := newClient(t, api, nil)
+	var joined atomic.Int32
+	client := newClient(t, api, nil, func(c *stigg.Config) {
+		c.Observer = func(e stigg.Event) {
+			if e.Type == stigg.EventRefetchJoined {
+				joined.Add(1)
+			}
+		}
+	})
 	first, cancel := context.WithCancel(background())
 	left := make(chan error)
 	go func() {
@@ -167,6 +175,7 @@ func TestOneCallerGivesUp(t *testing.T) {
 			results <- result{answer, err}
 		}()
 	}
+	eventually(t, func() bool { return joined.Load() == 20 }, "all wait for the same")
 	cancel()
 	require.ErrorIs(t, <-left, context.Canceled)
 	close(release)

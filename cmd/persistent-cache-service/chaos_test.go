@@ -139,6 +139,7 @@ func TestChaos(t *testing.T) {
 					*victim = start(t, w.environ())
 					next++
 				default:
+					(*victim).awaitStarted()
 					require.Zero(t, (*victim).terminate())
 					*victim = start(t, w.environ())
 					next++
@@ -147,6 +148,7 @@ func TestChaos(t *testing.T) {
 			w.sqs.WaitEmpty(w.queue, time.Minute)
 			t.Logf("%d messages in %v", len(sent), time.Since(began).Round(time.Millisecond))
 			for _, s := range services {
+				s.awaitStarted()
 				require.Zero(t, s.terminate())
 			}
 			got := w.content(prefix)

@@ -143,6 +143,13 @@ func start(t testing.TB, environ []string, pinned ...string) *process {
 	return p
 }
 
+// awaitStarted waits until the program heeds signals; before, one ends it at
+// once, as it does any program.
+func (p *process) awaitStarted() {
+	p.t.Helper()
+	require.Eventually(p.t, func() bool { return strings.Contains(p.log.String(), `"msg":"started"`) }, 10*time.Second, time.Millisecond)
+}
+
 func (p *process) running() bool {
 	select {
 	case <-p.done:
