@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,12 +32,12 @@ func TestMemoryWhileNothingCanBeDeleted(t *testing.T) {
 	s := start(t, append(w.standInEnviron(queue), "GOMEMLIMIT=100MiB", "CACHE_UPDATE_POLICY=UPSERT"))
 	s.awaitReady(200, 10*time.Second)
 	var most int64
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline) && s.running(); {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && s.running(); {
 		time.Sleep(50 * time.Millisecond)
 		most = max(most, s.rss())
 	}
 	t.Logf("%.0f MB", float64(most)/(1<<20))
 	require.Less(t, float64(most)/(1<<20), 128.0, "MB resident")
 	require.Zero(t, s.outcomes()["failed"])
-	require.Zero(t, s.terminate())
+	require.Equal(t, 1, strings.Count(s.log.String(), "cannot be deleted"), "said once")
 }

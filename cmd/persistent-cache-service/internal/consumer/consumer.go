@@ -70,6 +70,8 @@ type Consumer struct {
 	deletes *batcher[string]
 	returns *batcher[returned]
 
+	deleting *watch.Dependency // whether messages can be deleted
+
 	fewer, smaller room // below maxInHand, below maxBytesAtWork
 
 	mu     sync.Mutex
@@ -97,7 +99,24 @@ type returned struct {
 
 // New makes a Consumer. Nothing is received until Run.
 func New(config Config) *Consumer {
-	return &Consumer{config: config, fewer: newRoom(), smaller: newRoom(), orders: newOrders(), inHand: map[*delivery]struct{}{}, counts: map[string]map[string]uint64{}}
+	return &Consumer{
+		config: config, deleting: watch.NewDependency(sayDeleting(config.Log)), fewer: newRoom(), smaller: newRoom(), orders: newOrders(),
+		inHand: map[*delivery]struct{}{}, counts: map[string]map[string]uint64{},
+	}
+}
+
+// sayDeleting says when deleting begins to fail, and when it works again.
+func sayDeleting(log *slog.Logger) func(watch.State) {
+	failing := false
+	return func(s watch.State) {
+		switch {
+		case !s.Up:
+			log.Error("messages that were dealt with cannot be deleted, and come again", "err", s.LastError)
+		case failing:
+			log.Info("messages can be deleted again")
+		}
+		failing = !s.Up
+	}
 }
 
 // Run consumes until ctx ends; then it finishes what is in hand, gives what is
@@ -404,6 +423,7 @@ func (c *Consumer) delete(receipts []string) {
 	var err error
 	for n := range deleteTries {
 		if receipts, err = c.config.Queue.Delete(c.calls, receipts); err == nil {
+			c.deleting.Worked()
 			return
 		}
 		c.config.Metrics.QueueErrors.WithLabelValues("delete").Inc()
@@ -412,6 +432,9 @@ func (c *Consumer) delete(receipts []string) {
 		}
 	}
 	c.config.State.Erred(fmt.Errorf("messages that were dealt with come again: %w", err))
+	if c.calls.Err() == nil {
+		c.deleting.Missed(err)
+	}
 }
 
 // giveBack shows messages in the queue again, at once or after their delay.

@@ -6,7 +6,8 @@ import (
 )
 
 // roomPoll is how often to look whether there is room, beside being told:
-// nobody tells when a message begins to wait for a refetch.
+// nobody tells when a message begins to wait for a refetch, or when the queue was
+// told of one.
 const roomPoll = 20 * time.Millisecond
 
 // room lets those wait who need room for something.
