@@ -90,17 +90,19 @@ type RedisConfig struct {
 	// MasterName is the name of the primary that the sentinels in Addrs watch.
 	MasterName string
 
-	// Client is a client that the program already has; it stands in place of
-	// everything above, and is not closed by Client.Close. Set its
-	// DialerRetries to 1, so that the log says why it fails. Set its
-	// ContextTimeoutEnabled, and a DialTimeout and PoolTimeout of no more than
+	// Client is a client that the program already has. It stands in place of
+	// everything above, and Client.Close leaves it open. Set its
+	// ContextTimeoutEnabled, and a DialTimeout and PoolTimeout of at most
 	// Timeout: else every read needs a goroutine of its own to keep to Timeout,
-	// and against a silent Redis those goroutines, and a write that is under
-	// way at Close, last as long as the client's own timeouts. With LRU, Redis
-	// tells of changes on a connection of the SDK's own, which takes address,
-	// TLS and login from the client's options, but not OnConnect; where it
-	// cannot log in, what is in memory is revalidated; so it is, without a
-	// ConnMaxLifetime for good, after the primary has moved behind its name.
+	// and against a silent Redis those goroutines, and a write that is under way
+	// at Close, last as long as the client's own timeouts. With DialerRetries 1
+	// the log says why it cannot connect.
+	//
+	// With LRU, Redis tells of changes on a connection of the SDK's own, with
+	// the client's address, TLS and login, but not its OnConnect. Where that
+	// cannot log in, what is in memory is revalidated. So it is after the primary
+	// has moved to another server behind the same name, until the client's
+	// ConnMaxLifetime has passed; without one, for good.
 	Client redis.UniversalClient
 
 	// EnvironmentPrefix is what all keys begin with. Required: it must equal
