@@ -228,3 +228,21 @@ func TestAloneStaleAfterOwnChanges(t *testing.T) {
 	require.ErrorIs(t, err, stigg.ErrUnavailable)
 	require.True(t, calls.IsFallback, "the change has renewed nothing")
 }
+
+// TestAloneReloadDuringACheck: a check that asks the Edge API while a reload is
+// under way does not keep the reload's answer, which is newer, from being seen.
+func TestAloneReloadDuringACheck(t *testing.T) {
+	api := acmeAPI(t)
+	client := alone(t, api, stigg.LRUConfig{MaxEntries: 100, TTL: time.Minute})
+	release := make(chan struct{})
+	api.Fault(onGraphQL(stiggtest.Hold(release)))
+	reloaded := make(chan error)
+	go func() { reloaded <- client.ReloadEntitlements(background(), "acme", "") }()
+	require.NoError(t, api.WaitForRequests(background(), 1, stiggtest.GraphQL, isFetch))
+	require.Equal(t, 40.0, callsOf(t, client, "acme").CurrentUsage)
+
+	require.NoError(t, api.SetUsage("acme", "calls", 77)) // the change that the reload is for
+	close(release)
+	require.NoError(t, <-reloaded)
+	require.Equal(t, 77.0, callsOf(t, client, "acme").CurrentUsage)
+}

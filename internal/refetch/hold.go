@@ -25,12 +25,10 @@ type holds struct {
 // hold is an answer that is held, and the time since which no older one may be
 // used, unless nothing newer can be had. Either can be there without the other.
 type hold struct {
-	live    *Live
-	changed time.Time
+	live     *Live
+	outdated bool // live is from before a change
+	changed  time.Time
 }
-
-// outdated reports whether the answer is one from before a change.
-func (h hold) outdated() bool { return h.live != nil && h.changed.After(h.live.Began) }
 
 func newHolds(ttl, stale time.Duration, maxRecords int) *holds {
 	h := &holds{ttl: ttl, stale: stale, max: maxRecords}
@@ -55,7 +53,7 @@ func (h *holds) put(k cache.Key, l *Live) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	old, ok := h.lru.Peek(k)
-	if ok && (old.changed.After(l.Began) || old.live != nil && old.live.Began.After(l.Began)) {
+	if ok && (old.changed.After(l.Began) || old.live != nil && !old.outdated && old.live.Began.After(l.Began)) {
 		return
 	}
 	h.set(k, hold{live: l, changed: old.changed})
@@ -78,7 +76,7 @@ func (h *holds) get(k cache.Key, now time.Time) *Live {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	held, ok := h.lru.Get(k)
-	if !ok || held.live == nil || held.outdated() {
+	if !ok || held.live == nil || held.outdated {
 		return nil
 	}
 	if age := now.Sub(held.live.At); age >= h.ttl {
@@ -99,7 +97,7 @@ func (h *holds) getStale(k cache.Key, now time.Time, maxAge time.Duration) *Live
 	if !ok || held.live == nil {
 		return nil
 	}
-	if age := now.Sub(held.live.At); age > maxAge && (held.outdated() || age >= h.ttl) {
+	if age := now.Sub(held.live.At); age > maxAge && (held.outdated || age >= h.ttl) {
 		return nil
 	}
 	return held.live
@@ -112,7 +110,7 @@ func (h *holds) drop(k cache.Key) {
 	held, ok := h.lru.Peek(k)
 	switch {
 	case !ok || held.live == nil:
-	case held.outdated():
+	case held.outdated:
 		h.set(k, hold{changed: held.changed})
 	default:
 		h.lru.Remove(k)
@@ -126,7 +124,7 @@ func (h *holds) change(k cache.Key, now time.Time, amend func(*Live) *Live) {
 	defer h.mu.Unlock()
 	changed := hold{changed: now}
 	if old, ok := h.lru.Peek(k); ok && old.live != nil && h.stale > 0 {
-		changed.live = amend(old.live)
+		changed.live, changed.outdated = amend(old.live), true
 	}
 	h.set(k, changed)
 }
