@@ -125,22 +125,35 @@ func (h *afterMGet) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 }
 
 // A list that was found new before a purge does not outlive the purge, though
-// it is written after it.
+// it is written after it: neither where every list is written, nor where those
+// of customers that are cached are, of whom a purge leaves the usages.
 func TestListThatMeetsAPurge(t *testing.T) {
+	const body = `{"type":"entitlements.updated","timestamp":%q,"customer":{"id":"c"},"entitlements":[` +
+		`{"feature":{"id":"x","featureType":"NUMBER","meterType":"INCREMENTAL"},"usageLimit":10,"currentUsage":1}]}`
+	list := func(at time.Time) string { return fmt.Sprintf(body, at.Format(time.RFC3339)) }
 	for name, purge := range map[string]string{
 		"environment": published(t0.Add(time.Hour)),
 		"customer":    fmt.Sprintf(`{"type":"customer.archived","timestamp":%q,"customer":{"id":"c"}}`, t0.Add(time.Hour).Format(time.RFC3339)),
 	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFixture(t, func(c *apply.Config) { c.Policy = cache.Upsert })
-			other := f.another(func(c *apply.Config) { c.Policy = cache.Upsert })
-			f.redis.AddHook(&afterMGet{do: func() {
-				require.Equal(t, apply.Purged, other.do(purge).Outcome)
-			}})
-			require.Equal(t, apply.SkippedOlder, f.do(list("c", "x", t0)).Outcome)
-			require.Empty(t, f.get("p:c_c"))
-			require.Empty(t, f.get("p:c_c#timestamp"))
-			require.Equal(t, apply.Applied, f.do(list("c", "x", t0.Add(2*time.Hour))).Outcome)
-		})
+		for policyName, policy := range map[string]cache.Policy{"upsert": cache.Upsert, "update if exists": cache.UpdateIfExists} {
+			t.Run(name+"/"+policyName, func(t *testing.T) {
+				with := func(c *apply.Config) { c.Policy = policy }
+				f := newFixture(t, with)
+				other := f.another(with)
+				f.cached("c", t0.Add(-time.Hour))
+				require.Equal(t, apply.Applied, f.do(list(t0.Add(-time.Minute))).Outcome)
+				f.redis.AddHook(&afterMGet{do: func() {
+					require.Equal(t, apply.Purged, other.do(purge).Outcome)
+				}})
+				require.Equal(t, apply.SkippedOlder, f.do(list(t0)).Outcome)
+				require.Empty(t, f.get("p:c_c"))
+				require.Empty(t, f.get("p:c_c#timestamp"))
+				if policy == cache.Upsert {
+					require.Equal(t, apply.Applied, f.do(list(t0.Add(2*time.Hour))).Outcome)
+				} else {
+					require.Equal(t, apply.NotCached, f.do(list(t0.Add(2*time.Hour))).Outcome)
+				}
+			})
+		}
 	}
 }

@@ -31,7 +31,7 @@ func (e *Engine) write(ctx context.Context, job Job) (Result, bool) {
 			if err != nil {
 				return unfinished(err), false
 			}
-			if e.config.Policy == cache.Upsert && result.Applied > 0 {
+			if result.Applied > 0 {
 				purged, err := e.takeBack(ctx, m.Key, known)
 				switch {
 				case err != nil:
