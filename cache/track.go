@@ -45,9 +45,9 @@ type Tracker struct {
 	log     func(connected bool, err error)
 
 	// Of run's goroutine alone.
-	primary string    // the address at which changes were last heard of
-	demoted string    // the same, if that server has become a replica since
-	found   time.Time // when the primary was first found elsewhere
+	primary string    // the address at which the primary was last found
+	demoted bool      // that server has become a replica since
+	moved   time.Time // when the primary was last found elsewhere; zero: that is over
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -109,7 +109,7 @@ func (t *Tracker) run(ctx context.Context) {
 			t.log(false, err)
 		}
 		if errors.Is(err, errReplica) {
-			t.demoted = t.primary
+			t.demoted = true
 		}
 		switch {
 		case errors.Is(err, ErrCannotTrack):
@@ -169,19 +169,21 @@ func (t *Tracker) listen(ctx context.Context) error {
 }
 
 // mayBeBehind reports whether values may be read from a server that changes are
-// not heard of from: from the former primary, over connections that were made
+// not heard of from: from a former primary, over connections that were made
 // before the primary was found at addr.
 func (t *Tracker) mayBeBehind(addr string, now time.Time) bool {
-	if t.demoted != "" && t.demoted != addr && t.options.Addr != behindSentinel {
-		if t.found.IsZero() {
-			t.found = now
-		}
-		life := t.options.ConnMaxLifetime + t.options.ConnMaxLifetimeJitter
-		if life <= 0 || now.Sub(t.found) < life {
-			return true
-		}
+	if t.demoted && t.primary != "" && t.primary != addr && t.options.Addr != behindSentinel {
+		t.moved = now
 	}
-	t.primary, t.demoted, t.found = addr, "", time.Time{}
+	t.primary, t.demoted = addr, false
+	if t.moved.IsZero() {
+		return false
+	}
+	life := t.options.ConnMaxLifetime + t.options.ConnMaxLifetimeJitter
+	if life <= 0 || now.Sub(t.moved) < life {
+		return true
+	}
+	t.moved = time.Time{}
 	return false
 }
 

@@ -99,3 +99,67 @@ func TestTrackerAfterThePrimaryMoved(t *testing.T) {
 		})
 	}
 }
+
+// TestTrackerAfterThePrimaryCameBack: the primary moved to another server, and
+// then back. Connections that were made in between are to the one in between.
+func TestTrackerAfterThePrimaryCameBack(t *testing.T) {
+	first := redistest.Start(t, redistest.Args("--repl-diskless-sync-delay", "0"))
+	second := redistest.Start(t, redistest.Args("--repl-diskless-sync-delay", "0", "--replicaof", fmt.Sprintf("%s %d", first.Host(), first.Port())))
+	client, rename := renamed(t, first, 0)
+	store := cache.NewStore(cache.Options{Client: client, Prefix: "lab"})
+	tr := track(t, client)
+	ctx := context.Background()
+	set := func(s *redistest.Server, reason string) {
+		require.NoError(t, s.Client().MSet(ctx, "lab:c_acme", "{}", "lab:c_acme#timestamp", "1",
+			"lab:c_acme:metadata", fmt.Sprintf(`{"accessDeniedReason":%q}`, reason)).Err())
+	}
+	check := func() (reason string, trusted bool) {
+		if e, trusted := tr.memory.Get(trackedKey, trackedRef, time.Now()); trusted {
+			return string(e.Facts.StateDeniedReason), true
+		}
+		var r cache.Reading
+		token := tr.memory.Begin(trackedKey)
+		require.NoError(t, store.Read(ctx, trackedKey, trackedRef, true, &r))
+		tr.memory.Put(token, trackedRef, cache.NewEntry(&r, true, time.Now()))
+		return string(r.Facts.StateDeniedReason), false
+	}
+	follows := func(s *redistest.Server) {
+		t.Helper()
+		tr.soon(func() bool { return strings.Contains(info(t, s), "master_link_status:up") }, "it follows")
+	}
+	set(first, "Before")
+	tr.soon(func() bool { reason, trusted := check(); return reason == "Before" && trusted }, "what was written, from memory")
+	follows(second)
+	require.NoError(t, second.Client().Do(ctx, "REPLICAOF", "NO", "ONE").Err())
+	rename(second)
+	require.NoError(t, first.Client().Do(ctx, "REPLICAOF", second.Host(), fmt.Sprint(second.Port())).Err())
+	follows(first)
+	time.Sleep(time.Second) // longer than the tracker needs to follow
+	// The connections to the first end; new ones are made to the second.
+	require.NoError(t, first.Client().Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
+	tr.soon(func() bool {
+		var r cache.Reading
+		return store.Read(ctx, trackedKey, trackedRef, true, &r) == nil
+	}, "read from the second")
+
+	behind := faultproxy.New(t, first.Addr())
+	host, port, _ := net.SplitHostPort(behind.Addr())
+	require.NoError(t, first.Client().Do(ctx, "REPLICAOF", "NO", "ONE").Err())
+	rename(first)
+	require.NoError(t, second.Client().Do(ctx, "REPLICAOF", host, port).Err())
+	follows(second)
+	behind.Latency(faultproxy.Both, 300*time.Millisecond)
+	time.Sleep(time.Second)
+
+	set(first, "After")
+	time.Sleep(20 * time.Millisecond) // the change is heard of
+	for range 5 {
+		check()
+	}
+	tr.soon(func() bool { return strings.Contains(second.Client().Get(ctx, "lab:c_acme:metadata").Val(), "After") }, "the second knows as well")
+	for range 20 {
+		reason, trusted := check()
+		require.False(t, trusted && reason == "Before", "what was read before the change was heard of is trusted after it")
+		time.Sleep(5 * time.Millisecond)
+	}
+}
