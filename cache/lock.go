@@ -75,7 +75,7 @@ func (s *Store) lock(ctx context.Context, key string) (*Lock, error) {
 		switch {
 		case err != nil:
 			lock.releaseLate(ctx)
-			if tries > 0 && ctx.Err() != nil {
+			if tries > 0 && ended(ctx) {
 				return nil, ErrLocked
 			}
 			return nil, err
@@ -90,6 +90,13 @@ func (s *Store) lock(ctx context.Context, key string) (*Lock, error) {
 		case <-wait.C:
 		}
 	}
+}
+
+// ended reports whether ctx has ended. It does not wait for the timer of ctx:
+// the connection, which has the same deadline, can be the first to tell.
+func ended(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // Extend makes the lock live for LockTTL from now. It reports false if the
