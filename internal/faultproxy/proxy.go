@@ -32,6 +32,7 @@ type Proxy struct {
 	replyBytes   atomic.Int64
 
 	switching sync.Mutex // one opening or closing of the listener at a time
+	closed    bool       // it is not opened any more; guarded by switching
 
 	mu       sync.Mutex
 	listener net.Listener // nil while connections are refused
@@ -170,14 +171,15 @@ func (p *Proxy) Corrupt(n int) {
 	p.faults.set(Replies, func(l *lane) { l.corrupt = &counter{max(n, 1)} })
 }
 
-// open starts to listen, unless the proxy does.
+// open starts to listen, unless the proxy does, or has been closed: a Pass that
+// a timer brings can come after the test's end.
 func (p *Proxy) open() error {
 	p.switching.Lock()
 	defer p.switching.Unlock()
 	p.mu.Lock()
 	listening := p.listener != nil
 	p.mu.Unlock()
-	if listening {
+	if listening || p.closed {
 		return nil
 	}
 	l, err := net.Listen("tcp", p.addr)
@@ -238,6 +240,9 @@ func (p *Proxy) serve(l *link) {
 
 // close ends the proxy and all its connections.
 func (p *Proxy) close() {
+	p.switching.Lock()
+	p.closed = true
+	p.switching.Unlock()
 	p.Refuse()
 	p.ResetAll()
 	p.streams.Wait()

@@ -340,3 +340,12 @@ func TestFaultsChangeUnderLoad(t *testing.T) {
 	wg.Wait()
 	require.Eventually(t, func() bool { return c.Ping(t.Context()).Err() == nil }, 5*time.Second, time.Millisecond)
 }
+
+// TestPassAfterTheEnd: a timer of a test that ends late does not open the proxy
+// again. TestMain would find it.
+func TestPassAfterTheEnd(t *testing.T) {
+	var p *faultproxy.Proxy
+	t.Run("", func(t *testing.T) { p = faultproxy.New(t, "127.0.0.1:1") })
+	p.Pass()
+	require.Zero(t, p.Stats().Open)
+}
