@@ -64,6 +64,8 @@ func loseConnection(t *testing.T) {
 		_, err := client.GetEntitlements(background(), "customer-"+strconv.Itoa(asked), "")
 		return err
 	}
+	// The check of the API key is over: two requests at once make two connections.
+	require.NoError(t, client.WaitForInitialization(background()))
 	require.NoError(t, ask())
 	require.Equal(t, 1, proxy.Stats().Accepted)
 
