@@ -24,5 +24,5 @@ fi
 step "tests"
 GOWORK=off go -C tools/testsum build -o "$PWD/bin/testsum" .
 # shellcheck disable=SC2046 # the folders are words of their own
-bin/testsum -race -timeout=5m -- $(modules) || failed=1
+bin/testsum -race -timeout=20m -- $(modules) || failed=1
 exit "$failed"
