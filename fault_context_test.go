@@ -55,17 +55,11 @@ func TestContextEndedBefore(t *testing.T) {
 func TestContextEndsDuring(t *testing.T) {
 	server := redistest.Start(t)
 	for name, c := range map[string]struct {
-		ctx  func() (context.Context, context.CancelFunc)
-		want error
+		limit time.Duration
+		want  error
 	}{
-		"cancelled": {func() (context.Context, context.CancelFunc) {
-			ctx, cancel := context.WithCancel(background())
-			time.AfterFunc(50*time.Millisecond, cancel)
-			return ctx, cancel
-		}, context.Canceled},
-		"deadline": {func() (context.Context, context.CancelFunc) {
-			return context.WithTimeout(background(), 50*time.Millisecond)
-		}, context.DeadlineExceeded},
+		"cancelled": {time.Minute, context.Canceled},
+		"deadline":  {time.Second, context.DeadlineExceeded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server.FlushAll()
@@ -73,11 +67,20 @@ func TestContextEndsDuring(t *testing.T) {
 			release := make(chan struct{})
 			api.Fault(onEdge(stiggtest.Hold(release)))
 			client := newClient(t, api, server)
-			ctx, cancel := c.ctx()
+			ctx, cancel := context.WithTimeout(background(), c.limit)
 			defer cancel()
+			var canceller sync.WaitGroup
+			if name == "cancelled" {
+				canceller.Go(func() {
+					if api.WaitForRequests(ctx, 1, isFetch) == nil {
+						cancel()
+					}
+				})
+			}
 			began := time.Now()
 			answer, err := isOn(ctx, client)
-			require.Less(t, time.Since(began), time.Second)
+			require.Less(t, time.Since(began), 3*time.Second)
+			canceller.Wait()
 			require.ErrorIs(t, err, c.want)
 			require.True(t, answer.IsFallback)
 			require.Zero(t, client.Stats().FetchFailures)
@@ -106,7 +109,7 @@ func TestDeadlineShorterThanEverything(t *testing.T) {
 			took := time.Since(began)
 			cancel()
 			require.ErrorIs(t, err, context.DeadlineExceeded, g.name)
-			require.Less(t, took, limit+time.Second, g.name)
+			require.Less(t, took, limit+3*time.Second, g.name)
 			require.True(t, answer.HasAccess, g.name)
 		}
 	}
@@ -119,24 +122,30 @@ func TestDeadlineShorterThanEverything(t *testing.T) {
 func TestShortDeadlinesTellOfRedis(t *testing.T) {
 	server := redistest.Start(t)
 	api := acmeAPI(t)
-	client := newClient(t, api, server, func(c *stigg.Config) { c.Redis.Timeout = 10 * time.Second })
+	patient := func(c *stigg.Config) { c.Redis.Timeout = 10 * time.Second }
+	hurried, client := newClient(t, api, server, patient), newClient(t, api, server, patient)
 	server.Pause()
-	within := func(limit time.Duration) (stigg.BooleanEntitlement, error) {
+	within := func(c *stigg.Client, limit time.Duration) (stigg.BooleanEntitlement, error) {
 		ctx, cancel := context.WithTimeout(background(), limit)
 		defer cancel()
-		return isOn(ctx, client)
+		return isOn(ctx, c)
 	}
-	for range 10 {
-		_, err := within(time.Millisecond)
+	delayed := uint64(0) // by the machine, for so long that Redis could have kept them
+	for calls := 0; calls < 10 && delayed < 3; calls++ {
+		began := time.Now()
+		_, err := within(hurried, time.Millisecond)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		if time.Since(began) >= 10*time.Millisecond {
+			delayed++
+		}
 	}
-	require.Less(t, client.Stats().RedisErrors, uint64(3), "but for those that the machine has delayed")
+	require.LessOrEqual(t, hurried.Stats().RedisErrors, delayed)
 	for range 3 {
-		_, err := within(30 * time.Millisecond)
+		_, err := within(client, 30*time.Millisecond)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	}
 	require.GreaterOrEqual(t, client.Stats().RedisErrors, uint64(3))
-	answer, err := within(5 * time.Second)
+	answer, err := within(client, 5*time.Second)
 	require.NoError(t, err)
 	require.Equal(t, stigg.SourceEdge, answer.Source)
 	server.Resume()
@@ -149,13 +158,7 @@ func TestOneCallerGivesUp(t *testing.T) {
 	release := make(chan struct{})
 	api.Fault(stiggtest.Hold(release).On(isFetch))
 	var joined atomic.Int32
-	client := newClient(t, api, nil, func(c *stigg.Config) {
-		c.Observer = func(e stigg.Event) {
-			if e.Type == stigg.EventRefetchJoined {
-				joined.Add(1)
-			}
-		}
-	})
+	client := newClient(t, api, nil, countJoins(&joined))
 	first, cancel := context.WithCancel(background())
 	left := make(chan error)
 	go func() {
@@ -195,15 +198,18 @@ func TestColdChecksShareARequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server.FlushAll()
 			api := acmeAPI(t)
-			api.Fault(stiggtest.Latency(200 * time.Millisecond).On(isFetch))
-			client := newClient(t, api, withRedis, func(c *stigg.Config) {
+			release := make(chan struct{})
+			api.Fault(stiggtest.Hold(release).On(isFetch))
+			var joined atomic.Int32
+			client := newClient(t, api, withRedis, countJoins(&joined), func(c *stigg.Config) {
 				if c.Redis != nil { // 200 at once, on a machine that does other things too
 					c.Redis.Timeout = 5 * time.Second
 				}
 			})
 			var callers sync.WaitGroup
 			start := make(chan struct{})
-			for i := range 200 {
+			const many = 200
+			for i := range many {
 				callers.Go(func() {
 					<-start
 					g := getters[i%len(getters)]
@@ -214,6 +220,8 @@ func TestColdChecksShareARequest(t *testing.T) {
 				})
 			}
 			close(start)
+			eventually(t, func() bool { return joined.Load() == many-1 }, "all wait for the same")
+			close(release)
 			callers.Wait()
 			require.Equal(t, 1, api.Count(isFetch))
 			require.EqualValues(t, 1, client.Stats().Fetches)

@@ -101,8 +101,8 @@ func TestSilentRedis(t *testing.T) {
 				requests, customers, proxy.Stats().Accepted, r.Stats.RedisErrors, lines, errorOutput.String())
 
 			require.Zero(t, r.Failed)
-			require.Greater(t, r.Checks, int64(callers)*10)
-			require.Less(t, r.First, 2*time.Second)
+			require.Greater(t, r.Checks, int64(callers)*3)
+			require.Less(t, r.First, 5*time.Second, "nobody waits as long as go-redis would")
 			require.Less(t, r.P50, 50*time.Millisecond)
 			// Who waited for Redis did so before it counted as away.
 			require.LessOrEqual(t, r.Stats.RedisErrors, uint64(callers))

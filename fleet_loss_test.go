@@ -1,6 +1,7 @@
 package stigg_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,11 +47,12 @@ func TestFleetAnnouncementsLost(t *testing.T) {
 		client := server.Client()
 		values := dump(t, client)
 		server.FlushAll()
-		waiting := newClient(t, api, server)
+		var joined atomic.Int32
+		waiting := newClient(t, api, server, countJoins(&joined))
 		lockAsOther(t, client, "acme")
 		recorder := server.Monitor()
 		wait := check(10, waiting, "acme", "on")
-		eventually(t, func() bool { return recorder.Count("SET") == 2 }, "it has listened, looked, and tried again")
+		eventually(t, func() bool { return recorder.Count("SET") >= 2 && joined.Load() == 9 }, "it has listened, looked, and tried again")
 		require.EqualValues(t, 1, subscribers(t, client, "acme"))
 		restore(t, client, values)
 		n, err := client.ClientKillByFilter(background(), "TYPE", "pubsub").Result()
@@ -64,7 +66,7 @@ func TestFleetAnnouncementsLost(t *testing.T) {
 		require.NoError(t, client.Del(background(), fleetLock("acme")).Err())
 		outcomes := wait()
 		requireGranted(t, outcomes, stigg.SourceRedis)
-		require.Less(t, time.Since(freed), 500*time.Millisecond)
+		require.Less(t, time.Since(freed), 3*time.Second, "it looks four times a second")
 		require.Zero(t, api.Count(isFetch))
 	})
 	t.Run("it is announced after the reconnect", func(t *testing.T) {
@@ -106,12 +108,12 @@ func restore(t *testing.T, client redis.UniversalClient, values map[string]strin
 // half a second, and asks the API itself.
 func TestFleetNobodyAnswers(t *testing.T) {
 	server, api := redistest.Start(t), acmeAPI(t)
-	waiting := newClient(t, api, server, func(c *stigg.Config) { c.EntitlementsTimeout = 500 * time.Millisecond })
+	waiting := newClient(t, api, server, func(c *stigg.Config) { c.EntitlementsTimeout = time.Second })
 	lockAsOther(t, server.Client(), "acme")
 	began := time.Now()
 	requireGranted(t, check(10, waiting, "acme", "on")(), stigg.SourceEdge)
-	require.GreaterOrEqual(t, time.Since(began), time.Second)
-	require.Less(t, time.Since(began), 1500*time.Millisecond)
+	require.GreaterOrEqual(t, time.Since(began), 1500*time.Millisecond)
+	require.Less(t, time.Since(began), 4*time.Second)
 	require.Equal(t, 1, api.Count(isFetch))
 }
 
@@ -134,7 +136,7 @@ func TestFleetRedisDies(t *testing.T) {
 	for _, wait := range waits {
 		requireGranted(t, wait(), stigg.SourceEdge, stigg.SourceMemory)
 	}
-	require.Less(t, time.Since(died), 1500*time.Millisecond)
+	require.Less(t, time.Since(died), 4*time.Second)
 	require.Equal(t, 2, api.Count(isFetch))
 }
 
@@ -144,9 +146,10 @@ func TestFleetOwnerRedisDies(t *testing.T) {
 	server, api := redistest.Start(t), acmeAPI(t)
 	release := make(chan struct{})
 	api.Fault(onEdge(stiggtest.Hold(release)))
-	owner := newClient(t, api, server)
+	var joined atomic.Int32
+	owner := newClient(t, api, server, countJoins(&joined))
 	first := check(5, owner, "acme", "on")
-	eventually(t, func() bool { return api.Count(isFetch) == 1 }, "the owner asks")
+	eventually(t, func() bool { return api.Count(isFetch) == 1 && joined.Load() == 4 }, "the owner asks")
 	server.Kill()
 	rest := check(20, owner, "acme", "on")
 	eventually(t, func() bool { return owner.Stats().RedisErrors >= 3 }, "they notice")
@@ -168,7 +171,7 @@ func TestFleetCloseWhileWaiting(t *testing.T) {
 	eventually(t, func() bool { return subscribers(t, client, "acme") == 1 }, "it waits")
 	began := time.Now()
 	require.NoError(t, waiting.Close())
-	require.Less(t, time.Since(began), 300*time.Millisecond)
+	require.Less(t, time.Since(began), 900*time.Millisecond, "not the second that a fetch may go on for")
 	for _, o := range wait() {
 		require.ErrorIs(t, o.err, stigg.ErrClosed)
 		require.True(t, o.answer.IsFallback)
@@ -192,7 +195,7 @@ func TestFleetCloseWhileOwning(t *testing.T) {
 	}
 	t.Run("the API answers", func(t *testing.T) {
 		owner, client, release, wait, announced := begin(t)
-		timer := time.AfterFunc(300*time.Millisecond, func() { close(release) })
+		timer := time.AfterFunc(100*time.Millisecond, func() { close(release) })
 		defer timer.Stop()
 		began := time.Now()
 		require.NoError(t, owner.Close())
@@ -206,7 +209,7 @@ func TestFleetCloseWhileOwning(t *testing.T) {
 		owner, client, _, wait, announced := begin(t)
 		began := time.Now()
 		require.NoError(t, owner.Close())
-		require.Less(t, time.Since(began), 1300*time.Millisecond)
+		require.Less(t, time.Since(began), 3*time.Second)
 		for _, o := range wait() {
 			require.ErrorIs(t, o.err, stigg.ErrClosed)
 		}
@@ -223,6 +226,7 @@ func TestFleetLockReplyLost(t *testing.T) {
 	client := server.Client()
 	taken := make(chan bool, 1)
 	checking := newClient(t, api, server, viaProxy(proxy), func(c *stigg.Config) {
+		c.Redis.Timeout = time.Second
 		c.Observer = func(e stigg.Event) {
 			switch e.Type {
 			case stigg.EventCacheMiss:

@@ -65,7 +65,7 @@ func runMember(config string) (code int) {
 	client, err := stigg.Initialize(stigg.Config{
 		APIKey: c.APIKey, APIURL: c.APIURL, EdgeURL: c.APIURL, Logger: quiet,
 		// Slow machines are not what is tested here.
-		Redis: &stigg.RedisConfig{Port: c.Port, EnvironmentPrefix: prefix, Timeout: time.Second},
+		Redis: &stigg.RedisConfig{Port: c.Port, EnvironmentPrefix: prefix, Timeout: 5 * time.Second},
 	})
 	if err != nil {
 		return fail(err)
@@ -232,11 +232,18 @@ func TestFleetOneRequest(t *testing.T) {
 			server, api := redistest.Start(t), stiggtest.New(t)
 			c.prepare(api)
 			members := startFleet(t, processes, api, server)
-			api.Fault(onEdge(stiggtest.Latency(500 * time.Millisecond)))
+			release := make(chan struct{})
+			api.Fault(onEdge(stiggtest.Hold(release)))
 
 			for _, m := range members {
 				m.order(fleetOrder{CustomerID: "acme", ResourceID: c.resource, Checks: checks})
 			}
+			client := server.Client()
+			eventually(t, func() bool {
+				return subscribers(t, client, "acme") == processes-1 &&
+					(c.resource == "" || subscribers(t, client, "acme:"+c.resource) == processes-1)
+			}, "all others wait for the one that asks")
+			close(release)
 			for _, m := range members {
 				r := m.report()
 				require.Empty(t, r.Problems, m.apiKey)
@@ -320,8 +327,9 @@ func TestFleetOwnerKilled(t *testing.T) {
 		require.Empty(t, r.Problems, m.apiKey)
 		require.Equal(t, checks, r.Right)
 	}
-	// The lock's life, a poll, a fetch; and a margin for a busy machine.
-	const bound = 5*time.Second + 250*time.Millisecond + latency + 500*time.Millisecond
+	// The lock's life, a poll, a fetch; and a margin for a busy machine. Who
+	// sees nothing of the lock's end waits for 10.5 s.
+	const bound = 5*time.Second + 250*time.Millisecond + latency + 3*time.Second
 	require.Less(t, time.Since(killed), bound)
 	require.Equal(t, 2, api.Count(isFetch))
 	require.NotEqual(t, owner, api.Requests(isFetch)[1].Header.Get("X-Api-Key"))

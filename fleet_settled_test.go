@@ -235,7 +235,7 @@ func TestGlobalCustomerChangesDuringItsFetch(t *testing.T) {
 				return nil
 			})
 			require.NoError(t, err)
-			time.Sleep(coherenceDelay)
+			settle()
 			for range 20 {
 				require.Equal(t, stigg.SourceRedis, one())
 				require.Equal(t, stigg.SourceRedis, all())

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	stigg "github.com/stiggio/server-sdk-go"
+	"github.com/stiggio/server-sdk-go/cache"
 	"github.com/stiggio/server-sdk-go/internal/redistest"
 	"github.com/stiggio/server-sdk-go/stiggtest"
 )
@@ -90,12 +92,20 @@ func announcements(t *testing.T, client redis.UniversalClient, customer string) 
 	return pubsub.Channel()
 }
 
+// requireGivenBack waits until the lock of acme is given back, which is before
+// it ends by itself.
+func requireGivenBack(t *testing.T, client redis.UniversalClient) {
+	t.Helper()
+	require.Eventually(t, func() bool { return client.Exists(background(), fleetLock("acme")).Val() == 0 },
+		cache.LockTTL/2, 2*time.Millisecond, "the lock is given back")
+}
+
 func requireAnnounced(t *testing.T, channel <-chan *redis.Message, want string) {
 	t.Helper()
 	select {
 	case m := <-channel:
 		require.Equal(t, want, m.Payload)
-	case <-time.After(2 * time.Second):
+	case <-time.After(10 * time.Second):
 		t.Fatal("nothing was announced")
 	}
 }
@@ -130,12 +140,12 @@ func TestFleetSlowAPI(t *testing.T) {
 		last = ttl
 		time.Sleep(20 * time.Millisecond)
 	}
-	require.Equal(t, 3, extended)
+	require.InDelta(t, 3, extended, 1, "every 1.7 s or so")
 
 	requireGranted(t, first(), stigg.SourceEdge)
 	requireGranted(t, rest(), stigg.SourceRedis)
 	require.Equal(t, 1, api.Count(isFetch))
-	eventually(t, func() bool { return client.Exists(background(), fleetLock("acme")).Val() == 0 }, "the lock is given back")
+	requireGivenBack(t, client)
 }
 
 // TestFleetAPIFails: a failure is announced once. Whoever waited asks the API
@@ -184,7 +194,7 @@ func TestFleetAPIFails(t *testing.T) {
 	failed = time.Now()
 	require.Equal(t, 4, api.Count(isFetch))
 	remove()
-	time.Sleep(time.Until(failed.Add(1800 * time.Millisecond)))
+	time.Sleep(time.Until(failed.Add(1400 * time.Millisecond)))
 	requireRefused(t, check(10, owner, "acme", "on")())
 	require.Equal(t, 4, api.Count(isFetch))
 	time.Sleep(time.Until(failed.Add(2100 * time.Millisecond)))
@@ -211,7 +221,7 @@ func TestFleetStale(t *testing.T) {
 	require.NoError(t, client.Del(background(), prefix+":c_acme#timestamp").Err())
 	api.Fault(onEdge(stiggtest.Status(404)))
 	checking := newClient(t, api, server)
-	for range 20 {
+	for range 5 { // within a second
 		for _, o := range check(5, checking, "acme", "on")() {
 			require.ErrorIs(t, o.err, stigg.ErrNotFound)
 			require.True(t, o.answer.HasAccess)
@@ -313,11 +323,13 @@ func TestFleetElsewhere(t *testing.T) {
 			api := acmeAPI(t)
 			release := make(chan struct{})
 			api.Fault(onEdge(stiggtest.Hold(release)))
+			config.Timeout = 2 * time.Second
 			with := func(c *stigg.Config) { r := *config; c.Redis = &r }
-			owner, other := newClient(t, api, nil, with), newClient(t, api, nil, with)
+			var ownerJoined, otherJoined atomic.Int32
+			owner, other := newClient(t, api, nil, with, countJoins(&ownerJoined)), newClient(t, api, nil, with, countJoins(&otherJoined))
 
 			first := check(10, owner, "acme", "on")
-			eventually(t, func() bool { return api.Count(isFetch) == 1 }, "the owner asks")
+			eventually(t, func() bool { return api.Count(isFetch) == 1 && ownerJoined.Load() == 9 }, "the owner asks")
 			second := check(10, other, "acme", "on")
 			eventually(t, func() bool { return other.Stats().FleetWaits == 1 }, "the other one waits")
 			time.Sleep(100 * time.Millisecond)
@@ -326,13 +338,14 @@ func TestFleetElsewhere(t *testing.T) {
 			requireGranted(t, first(), stigg.SourceEdge)
 			requireGranted(t, second(), stigg.SourceRedis)
 			require.Equal(t, 1, api.Count(isFetch))
-			eventually(t, func() bool { return client.Exists(background(), fleetLock("acme")).Val() == 0 }, "the lock is given back")
+			requireGivenBack(t, client)
 
 			// A foreign announcement arrives here as well.
 			require.NoError(t, client.Del(background(), prefix+":c_acme").Err())
 			lockAsOther(t, client, "acme")
+			otherJoined.Store(0)
 			third := check(5, other, "acme", "on")
-			eventually(t, func() bool { return other.Stats().FleetWaits == 2 }, "it waits again")
+			eventually(t, func() bool { return other.Stats().FleetWaits == 2 && otherJoined.Load() == 4 }, "it waits again")
 			eventually(t, func() bool {
 				return client.Publish(background(), fleetChannel("acme"), "{}").Err() == nil && api.Count(isFetch) == 2
 			}, "it is woken, and asks")

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,7 +87,18 @@ func isFetch(r stiggtest.Request) bool { return r.CustomerID != "" }
 // eventually waits for a condition that other goroutines bring about.
 func eventually(t testing.TB, condition func() bool, what string) {
 	t.Helper()
-	require.Eventually(t, condition, 5*time.Second, 2*time.Millisecond, what)
+	require.Eventually(t, condition, 10*time.Second, 2*time.Millisecond, what)
+}
+
+// countJoins counts the checks of a client that join a fetch under way.
+func countJoins(joined *atomic.Int32) func(*stigg.Config) {
+	return func(c *stigg.Config) {
+		c.Observer = func(e stigg.Event) {
+			if e.Type == stigg.EventRefetchJoined {
+				joined.Add(1)
+			}
+		}
+	}
 }
 
 func background() context.Context { return context.Background() }

@@ -43,12 +43,12 @@ func TestHookThatKeepsErrorsToItself(t *testing.T) {
 			fill(t, api, server, "acme")
 			options := server.Options()
 			options.ContextTimeoutEnabled, options.MaxRetries, options.DialerRetries = true, -1, 1
-			options.DialTimeout, options.PoolTimeout = 100*time.Millisecond, 100*time.Millisecond
+			options.DialTimeout, options.PoolTimeout = 2*time.Second, 2*time.Second
 			own := redis.NewClient(options)
 			defer func() { require.NoError(t, own.Close()) }()
 			own.AddHook(lenientHook{})
 			client := newClient(t, api, server, func(c *stigg.Config) {
-				c.Redis, c.LRU = &stigg.RedisConfig{Client: own, EnvironmentPrefix: prefix, OutageTTL: -1}, lru
+				c.Redis, c.LRU = &stigg.RedisConfig{Client: own, EnvironmentPrefix: prefix, Timeout: 2 * time.Second, OutageTTL: -1}, lru
 			})
 			requireFrom := func(want ...stigg.Source) {
 				t.Helper()

@@ -31,7 +31,7 @@ func callsOf(t testing.TB, client *stigg.Client, customer string) stigg.MeteredE
 // TestAloneABusyCustomerNeverWaits: a customer who is asked for all the time is
 // fetched beside the checks before what is known of it ends, once each time.
 func TestAloneABusyCustomerNeverWaits(t *testing.T) {
-	const ttl, rounds = time.Second, 3
+	const ttl, rounds = 2 * time.Second, 2
 	api := acmeAPI(t)
 	api.Fault(onEdge(stiggtest.Latency(50 * time.Millisecond)))
 	client := alone(t, api, stigg.LRUConfig{MaxEntries: 100, TTL: ttl})
@@ -55,14 +55,14 @@ func TestAloneABusyCustomerNeverWaits(t *testing.T) {
 	}
 	checking.Wait()
 	require.Greater(t, checks.Load(), int64(1000))
-	// Fetched at three quarters of the TTL, that is every 0.8 s.
+	// Fetched at three quarters of the TTL, that is every 1.5 s.
 	require.GreaterOrEqual(t, api.Count(isFetch), rounds)
 	require.LessOrEqual(t, api.Count(isFetch), 1+rounds*5/4)
 }
 
 // TestAloneChangesAreSeenWithinTheTTL, and who is not asked for is not fetched.
 func TestAloneChangesAreSeenWithinTheTTL(t *testing.T) {
-	const ttl = 500 * time.Millisecond
+	const ttl = time.Second
 	api := acmeAPI(t)
 	client := alone(t, api, stigg.LRUConfig{MaxEntries: 100, TTL: ttl})
 	callsOf(t, client, "acme")
@@ -70,7 +70,7 @@ func TestAloneChangesAreSeenWithinTheTTL(t *testing.T) {
 	changed := time.Now()
 	require.Equal(t, 40.0, callsOf(t, client, "acme").CurrentUsage)
 	eventually(t, func() bool { return callsOf(t, client, "acme").CurrentUsage == 77 }, "the change")
-	require.Less(t, time.Since(changed), ttl+500*time.Millisecond)
+	require.Less(t, time.Since(changed), 2*ttl)
 
 	time.Sleep(50 * time.Millisecond)
 	api.ResetRequests()
@@ -100,7 +100,7 @@ func TestAloneIsBounded(t *testing.T) {
 // TestAloneStale: without the API, what is known is answered until it is as old
 // as MaxStale, marked as stale, with an error that says why; then the fallback.
 func TestAloneStale(t *testing.T) {
-	const ttl, maxStale = 300 * time.Millisecond, time.Second
+	const ttl, maxStale = 500 * time.Millisecond, 3 * time.Second
 	api := acmeAPI(t)
 	client := alone(t, api, stigg.LRUConfig{MaxEntries: 100, TTL: ttl, MaxStale: maxStale})
 	fresh := callsOf(t, client, "acme")
@@ -109,7 +109,7 @@ func TestAloneStale(t *testing.T) {
 	require.Equal(t, stigg.SourceMemory, callsOf(t, client, "acme").Source)
 	time.Sleep(time.Until(fetched.Add(ttl + 20*time.Millisecond)))
 	stale := 0
-	for time.Since(fetched) < maxStale-100*time.Millisecond {
+	for time.Since(fetched) < maxStale-time.Second {
 		a, err := client.GetMeteredEntitlement(background(), stigg.MeteredQuery{CustomerID: "acme", FeatureID: "calls"})
 		require.ErrorIs(t, err, stigg.ErrUnavailable)
 		require.True(t, a.Stale)
@@ -196,7 +196,7 @@ func TestAloneLargeCustomer(t *testing.T) {
 // customer any more when the API goes away after it. What is answered then has
 // the usage that the API told of.
 func TestAloneStaleAfterOwnChanges(t *testing.T) {
-	const maxStale = time.Second
+	const maxStale = 3 * time.Second
 	api := acmeAPI(t)
 	client := alone(t, api, stigg.LRUConfig{MaxEntries: 100, MaxStale: maxStale})
 	callsOf(t, client, "acme")

@@ -45,6 +45,7 @@ func TestBurstsDoNotBlockCallers(t *testing.T) {
 			}
 		})
 	}
+	changing := time.Now()
 	for range 5 {
 		for _, customer := range []string{"other", "acme"} {
 			require.NoError(t, writer.Eval(background(), script, nil, customer).Err())
@@ -63,8 +64,8 @@ func TestBurstsDoNotBlockCallers(t *testing.T) {
 	slices.Sort(latencies)
 	t.Logf("%d checks, p50 %v, p99 %v, longest %v; the last change seen after %v", len(latencies),
 		percentile(latencies, 0.5), percentile(latencies, 0.99), percentile(latencies, 1), seen.Round(time.Microsecond))
-	// A check that had to wait for all 100,000 would take far longer.
-	require.Less(t, percentile(latencies, 0.99), 100*time.Millisecond)
+	// A check that had to wait for all 100,000 would take as long as they do.
+	require.Less(t, percentile(latencies, 0.99), max(100*time.Millisecond, written.Sub(changing)/2))
 }
 
 // TestMemoryInFrontOfEveryKindOfRedis: with a login, with TLS, in another

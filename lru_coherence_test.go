@@ -23,6 +23,15 @@ import (
 // check sees what was before it.
 const coherenceDelay = 50 * time.Millisecond
 
+// settle waits until a change of another program, whose write has returned, was
+// heard of: for coherenceDelay, and for longer where the machine has other
+// things to do than to let this process hear.
+func settle() {
+	for range coherenceDelay / time.Millisecond {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // coherenceRest is after how many writes the writer rests for longer than that:
 // a value that was kept too late shows when no later write sweeps it away.
 const coherenceRest = 200
@@ -367,7 +376,7 @@ func TestFlushedIsGone(t *testing.T) {
 		eventually(t, func() bool { _, source, err := what.read(c.client); return err == nil && source == stigg.SourceMemory }, what.name)
 	}
 	server.FlushAll()
-	time.Sleep(coherenceDelay)
+	settle()
 	for _, what := range coherents("") {
 		_, source, err := what.read(c.client)
 		require.NoError(t, err)
@@ -396,7 +405,7 @@ func TestResourceFollowsItsCustomer(t *testing.T) {
 		eventually(t, remembered, "a memory hit")
 		api.ResetRequests()
 		require.NoError(t, writer.Set(background(), "lab:c_acme#timestamp", at+n, time.Hour).Err())
-		time.Sleep(coherenceDelay)
+		settle()
 		eventually(t, func() bool { // at once, unless the last fetch of the customer is not over
 			source, _ := check()
 			require.NotEqual(t, stigg.SourceMemory, source, n)
@@ -405,7 +414,7 @@ func TestResourceFollowsItsCustomer(t *testing.T) {
 	}
 	eventually(t, remembered, "a memory hit")
 	setUsageNow(t, writer, "lab:c_acme:r_site:f_calls", 7)
-	time.Sleep(coherenceDelay)
+	settle()
 	_, used := check()
 	require.Equal(t, 7.0, used)
 }

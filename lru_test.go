@@ -72,11 +72,11 @@ func TestForeignChangeIsSeen(t *testing.T) {
 	}
 	eventually(t, func() bool { return check().Source == stigg.SourceMemory }, "a memory hit")
 	require.NoError(t, rdb.Set(background(), "lab:c_cust-basic:f_feature-met", `{"currentUsage":77,"usagePeriodStart":null,"usagePeriodEnd":null}`, time.Hour).Err())
-	time.Sleep(50 * time.Millisecond)
+	settle()
 	require.Equal(t, 77.0, check().CurrentUsage)
 	eventually(t, func() bool { return check().Source == stigg.SourceMemory }, "a memory hit again")
 	require.NoError(t, rdb.FlushAll(background()).Err())
-	time.Sleep(50 * time.Millisecond)
+	settle()
 	require.Equal(t, stigg.SourceEdge, check().Source)
 }
 

@@ -25,8 +25,7 @@ func TestResourceIsFetchedAfterItsCustomerChanged(t *testing.T) {
 	ask := onResource(t, client, "res")
 	require.Equal(t, stigg.SourceEdge, ask())
 	eventually(t, func() bool { return client.Stats().Writes == 2 }, "both written")
-	time.Sleep(50 * time.Millisecond)
-	require.Equal(t, stigg.SourceRedis, ask())
+	idle(t, client, ask)
 	api.SetResourceEntitlements("acme", "res")
 	api.SetEntitlements("acme", stiggtest.Boolean("on"))
 	require.NoError(t, other.ReloadEntitlements(background(), "acme", ""))
@@ -101,7 +100,7 @@ func TestRefetchLockIsBounded(t *testing.T) {
 	a, err := isOn(background(), client)
 	require.NoError(t, err)
 	require.True(t, a.HasAccess)
-	require.Less(t, time.Since(began), time.Second)
+	require.Less(t, time.Since(began), 2*time.Second, "go-redis waits for three")
 }
 
 // A Redis that answers PING and refuses reads (an ACL without the keys) is away,
@@ -130,12 +129,12 @@ func TestReloadOfAResourceSettlesIt(t *testing.T) {
 	require.Zero(t, api.Count(isFetch))
 }
 
-// An API that takes nearly all of the Edge API's share of the time is asked
+// An API that takes most of the Edge API's share of the time, 6 s, is asked
 // once, not cut off and asked again.
 func TestSlowAPIIsAskedOnce(t *testing.T) {
 	t.Parallel()
 	server, api := redistest.Start(t), acmeAPI(t)
-	api.Fault(stiggtest.Latency(5600 * time.Millisecond).On(isFetch))
+	api.Fault(stiggtest.Latency(5200 * time.Millisecond).On(isFetch))
 	a, err := isOn(background(), newClient(t, api, server))
 	require.NoError(t, err)
 	require.True(t, a.HasAccess)

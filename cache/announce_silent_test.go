@@ -22,17 +22,17 @@ func TestAnnouncementsOnADeadConnection(t *testing.T) {
 	defer func() { require.NoError(t, client.Close()) }()
 	k := Key{CustomerID: "acme"}
 	announcements := NewStore(Options{Client: client, Prefix: "lab", Timeout: time.Second}).NewAnnouncements()
-	announcements.idle = 100 * time.Millisecond
+	announcements.idle = 400 * time.Millisecond
 	defer announcements.Close()
 	w, err := announcements.Wait(t.Context(), k)
 	require.NoError(t, err)
 	defer w.Close()
 
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(1500 * time.Millisecond)
 	require.Equal(t, 1, proxy.Stats().Accepted, "it answers, and is kept")
 
 	proxy.Blackhole(faultproxy.Both)
-	time.Sleep(250 * time.Millisecond)
+	time.Sleep(900 * time.Millisecond)
 	proxy.Pass() // the old connection stays silent
 	store := NewStore(Options{Client: server.Client(), Prefix: "lab", Timeout: time.Second})
 	require.Eventually(t, func() bool {

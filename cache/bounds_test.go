@@ -37,7 +37,7 @@ func TestReadsEndWhenThereIsNoConnection(t *testing.T) {
 			store := cache.NewStore(cache.Options{Client: client, Prefix: "lab", Timeout: timeout})
 			began := time.Now()
 			require.Error(t, store.Read(context.Background(), numberedKey, meter, true, new(cache.Reading)))
-			require.Less(t, time.Since(began), 5*timeout)
+			require.Less(t, time.Since(began), 900*time.Millisecond)
 		})
 	}
 }
@@ -53,8 +53,7 @@ func TestNothingIsReadForThoseThatHaveGone(t *testing.T) {
 	client := redis.NewClient(options)
 	defer func() { require.NoError(t, client.Close()) }()
 	store := cache.NewStore(cache.Options{Client: client, Prefix: "lab", Timeout: timeout})
-	_, err := store.ReadTimes(t.Context(), numberedKey)
-	require.NoError(t, err)
+	require.NoError(t, client.Ping(t.Context()).Err()) // connects
 	server.Pause()
 	defer server.Resume()
 	var group sync.WaitGroup

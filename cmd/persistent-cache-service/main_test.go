@@ -147,7 +147,7 @@ func start(t testing.TB, environ []string, pinned ...string) *process {
 // once, as it does any program.
 func (p *process) awaitStarted() {
 	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(p.log.String(), `"msg":"started"`) }, 10*time.Second, time.Millisecond)
+	require.Eventually(p.t, func() bool { return strings.Contains(p.log.String(), `"msg":"started"`) }, 30*time.Second, time.Millisecond)
 }
 
 func (p *process) running() bool {

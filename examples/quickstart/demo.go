@@ -44,8 +44,11 @@ func demonstrate(ctx context.Context, w io.Writer) (err error) {
 		APIKey:  "any",
 		APIURL:  api.URL(),
 		EdgeURL: api.URL(),
-		Redis:   &stigg.RedisConfig{Host: redis.Host(), Port: port, EnvironmentPrefix: "quickstart"},
-		Logger:  out.logger(),
+		Redis: &stigg.RedisConfig{
+			Host: redis.Host(), Port: port, EnvironmentPrefix: "quickstart",
+			Timeout: 2 * time.Second, // so that the same is shown on a machine that is busy
+		},
+		Logger: out.logger(),
 		CreditEntitlementsFallback: map[string]stigg.CreditFallback{
 			"tokens": {HasAccess: true},
 		},

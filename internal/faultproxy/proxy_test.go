@@ -250,7 +250,7 @@ func TestLatencyOverlaps(t *testing.T) {
 	_, proxy := start(t)
 	p := dial(t, proxy.Addr())
 	p.answers()
-	const delay, pings = 50 * time.Millisecond, 20
+	const delay, pings = 100 * time.Millisecond, 20
 	proxy.Latency(faultproxy.Requests, delay)
 	began := time.Now()
 	for range pings {

@@ -41,7 +41,7 @@ func TestRoom(t *testing.T) {
 	require.Zero(t, went.Load())
 	left.Store(4)
 	r.tell()
-	require.Eventually(t, func() bool { return went.Load() == 4 }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return went.Load() == 4 }, 5*time.Second, time.Millisecond)
 	left.Store(6) // nobody tells
 	all.Wait()
 	require.EqualValues(t, 10, went.Load())

@@ -16,7 +16,7 @@ import (
 func TestEdgeAPIThatFailsForSome(t *testing.T) {
 	w := newWorld(t, "CACHE_UPDATE_POLICY=UPSERT")
 	r := w.start()
-	r.awaitReady(200, 5*time.Second)
+	r.awaitReady(200, within)
 	const failing = 20
 	var bodies []string
 	for i := range failing {

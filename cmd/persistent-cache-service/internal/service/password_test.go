@@ -18,7 +18,7 @@ func changedPassword(t *testing.T, customers int) (w *world, r *running, at time
 	w = newWorld(t, "REDIS_PASSWORD=old")
 	require.NoError(t, w.client.ConfigSet(t.Context(), "requirepass", "old").Err())
 	r = w.start()
-	r.awaitReady(200, 5*time.Second)
+	r.awaitReady(200, within)
 	at = time.Now()
 	var bodies []string
 	for i := range customers {
