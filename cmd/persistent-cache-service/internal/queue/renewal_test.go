@@ -26,7 +26,7 @@ func TestRenewalThatIsNotAnswered(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	const life = 10 * time.Second
+	const life = 14 * time.Second // half of it, the wait for an answer, and some seconds for a busy machine
 	api := stiggtest.New(t)
 	api.SetEdgeDocument("credentials/event-queue.json", fmt.Sprintf(
 		`{"accessKeyId":"id","secretAccessKey":"secret","sessionToken":"token","expiration":%q}`, time.Now().Add(life).UTC().Format(time.RFC3339Nano)))
