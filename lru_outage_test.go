@@ -87,6 +87,13 @@ func (l *load) reset() (latencies []time.Duration, outcomes map[string]int) {
 	return latencies, outcomes
 }
 
+// checked is how many checks this stage has seen.
+func (l *load) checked() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.latencies)
+}
+
 func (l *load) end() {
 	l.stop.Store(true)
 	l.running.Wait()
@@ -197,7 +204,8 @@ func TestRedisAndAPIAwayUnderLoad(t *testing.T) {
 
 	time.Sleep(time.Until(killed.Add(maxStale + time.Second))) // the checks that began before it are over
 	l.reset()
-	time.Sleep(300 * time.Millisecond)
+	// A check can be trying the API again, for which the others wait.
+	eventually(t, func() bool { return l.checked() >= 1000 }, "checks")
 	_, outcomes = l.reset()
 	require.Equal(t, []string{"fallback, granted false, stale false, fallback true, unavailable"}, slices.Collect(maps.Keys(outcomes)),
 		"being asked for has not renewed anything")
