@@ -40,6 +40,29 @@ func info(t *testing.T, s *redistest.Server) string {
 	return text
 }
 
+// setReason writes a customer without entitlements, with the reason for that.
+func setReason(t *testing.T, s *redistest.Server, reason string) {
+	t.Helper()
+	require.NoError(t, s.Client().MSet(t.Context(), "lab:c_acme", "{}", "lab:c_acme#timestamp", "1",
+		"lab:c_acme:metadata", fmt.Sprintf(`{"accessDeniedReason":%q}`, reason)).Err())
+}
+
+// checker does what a check does. It tells the reason that is known for the
+// customer, and whether that is trusted memory.
+func checker(t *testing.T, store *cache.Store, tr *tracking) func() (reason string, trusted bool) {
+	return func() (string, bool) {
+		t.Helper()
+		if e, trusted := tr.memory.Get(trackedKey, trackedRef, time.Now()); trusted {
+			return string(e.Facts.StateDeniedReason), true
+		}
+		var r cache.Reading
+		token := tr.memory.Begin(trackedKey)
+		require.NoError(t, store.Read(t.Context(), trackedKey, trackedRef, true, &r))
+		tr.memory.Put(token, trackedRef, cache.NewEntry(&r, true, time.Now()))
+		return string(r.Facts.StateDeniedReason), false
+	}
+}
+
 // TestTrackerAfterThePrimaryMoved: the primary becomes a replica of another
 // server, 300 ms behind it, which has its name from then on. Connections of the
 // client's pool are still to the former primary. That the changes are heard of
@@ -54,22 +77,8 @@ func TestTrackerAfterThePrimaryMoved(t *testing.T) {
 			store := cache.NewStore(cache.Options{Client: client, Prefix: "lab"})
 			tr := track(t, client)
 			ctx := t.Context()
-			set := func(s *redistest.Server, reason string) {
-				require.NoError(t, s.Client().MSet(ctx, "lab:c_acme", "{}", "lab:c_acme#timestamp", "1",
-					"lab:c_acme:metadata", fmt.Sprintf(`{"accessDeniedReason":%q}`, reason)).Err())
-			}
-			// check is what a check does. It tells what is known of the customer.
-			check := func() (reason string, trusted bool) {
-				if e, trusted := tr.memory.Get(trackedKey, trackedRef, time.Now()); trusted {
-					return string(e.Facts.StateDeniedReason), true
-				}
-				var r cache.Reading
-				token := tr.memory.Begin(trackedKey)
-				require.NoError(t, store.Read(ctx, trackedKey, trackedRef, true, &r))
-				tr.memory.Put(token, trackedRef, cache.NewEntry(&r, true, time.Now()))
-				return string(r.Facts.StateDeniedReason), false
-			}
-			set(former, "Before")
+			check := checker(t, store, tr)
+			setReason(t, former, "Before")
 			tr.soon(func() bool { reason, trusted := check(); return reason == "Before" && trusted }, "what was written, from memory")
 			tr.soon(func() bool { return strings.Contains(info(t, next), "master_link_status:up") }, "the replica follows")
 
@@ -82,7 +91,7 @@ func TestTrackerAfterThePrimaryMoved(t *testing.T) {
 			behind.Latency(faultproxy.Both, 300*time.Millisecond)
 			time.Sleep(time.Second) // longer than the tracker needs to follow
 
-			set(next, "After")
+			setReason(t, next, "After")
 			time.Sleep(20 * time.Millisecond) // the change is heard of
 			for range 5 {
 				check() // reads, maybe from the former primary, and keeps
@@ -109,25 +118,12 @@ func TestTrackerAfterThePrimaryCameBack(t *testing.T) {
 	store := cache.NewStore(cache.Options{Client: client, Prefix: "lab"})
 	tr := track(t, client)
 	ctx := context.Background()
-	set := func(s *redistest.Server, reason string) {
-		require.NoError(t, s.Client().MSet(ctx, "lab:c_acme", "{}", "lab:c_acme#timestamp", "1",
-			"lab:c_acme:metadata", fmt.Sprintf(`{"accessDeniedReason":%q}`, reason)).Err())
-	}
-	check := func() (reason string, trusted bool) {
-		if e, trusted := tr.memory.Get(trackedKey, trackedRef, time.Now()); trusted {
-			return string(e.Facts.StateDeniedReason), true
-		}
-		var r cache.Reading
-		token := tr.memory.Begin(trackedKey)
-		require.NoError(t, store.Read(ctx, trackedKey, trackedRef, true, &r))
-		tr.memory.Put(token, trackedRef, cache.NewEntry(&r, true, time.Now()))
-		return string(r.Facts.StateDeniedReason), false
-	}
+	check := checker(t, store, tr)
 	follows := func(s *redistest.Server) {
 		t.Helper()
 		tr.soon(func() bool { return strings.Contains(info(t, s), "master_link_status:up") }, "it follows")
 	}
-	set(first, "Before")
+	setReason(t, first, "Before")
 	tr.soon(func() bool { reason, trusted := check(); return reason == "Before" && trusted }, "what was written, from memory")
 	follows(second)
 	require.NoError(t, second.Client().Do(ctx, "REPLICAOF", "NO", "ONE").Err())
@@ -151,7 +147,7 @@ func TestTrackerAfterThePrimaryCameBack(t *testing.T) {
 	behind.Latency(faultproxy.Both, 300*time.Millisecond)
 	time.Sleep(time.Second)
 
-	set(first, "After")
+	setReason(t, first, "After")
 	time.Sleep(20 * time.Millisecond) // the change is heard of
 	for range 5 {
 		check()
