@@ -9,6 +9,7 @@ import (
 
 	"github.com/stiggio/server-sdk-go/cache"
 	"github.com/stiggio/server-sdk-go/entitlements"
+	"github.com/stiggio/server-sdk-go/internal/deadline"
 	"github.com/stiggio/server-sdk-go/internal/refetch"
 )
 
@@ -125,7 +126,7 @@ func walletRef(f *entitlements.Facts) cache.Ref {
 // redisFailed counts a failure of Redis. It returns an error if it was the
 // caller's context that ended.
 func (c *Client) redisFailed(ctx context.Context, began time.Time, err error) error {
-	ended := contextEnded(ctx)
+	ended := deadline.Err(ctx)
 	if ended == nil || errors.Is(ended, context.DeadlineExceeded) && time.Since(began) >= slowWait {
 		c.counters.redisErrors.Add(1)
 		c.observe(Event{Type: EventRedisFailed, Err: err})
@@ -133,18 +134,6 @@ func (c *Client) redisFailed(ctx context.Context, began time.Time, err error) er
 	}
 	if ended != nil {
 		return fmt.Errorf("stigg: %w", ended)
-	}
-	return nil
-}
-
-// contextEnded is ctx.Err(), but does not wait for the timer of ctx: the
-// connection to Redis, which has the same deadline, can be the first to tell.
-func contextEnded(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded
 	}
 	return nil
 }

@@ -78,7 +78,8 @@ type CreditEffect struct {
 //
 // Errors: ErrInvalidArgument, ErrClosed and ErrOffline, and nothing was sent;
 // else the API's. But for ErrInvalidArgument, it is safe to report again with
-// the same IdempotencyKey, which the answer tells even then. A failure to write to Redis is not an error: it is counted.
+// the same IdempotencyKey, which the answer tells even then. A failure to write
+// to Redis is not an error: it is counted.
 func (c *Client) ReportUsage(ctx context.Context, report UsageReport) (UsageMeasurement, error) {
 	if err := report.check(); err != nil {
 		c.counters.invalidCalls.Add(1)

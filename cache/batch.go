@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/stiggio/server-sdk-go/internal/redispipe"
 )
 
 // batcher reads keys for many callers at once. While few reads are under way
@@ -150,7 +152,7 @@ func (b *batcher) getLarge(ctx context.Context, keys []string, known string) (va
 	if err := pipe.BatchProcess(ctx, others, value, after); err != nil {
 		return nil, false
 	}
-	if err := send(ctx, pipe); err != nil {
+	if err := redispipe.Send(ctx, pipe); err != nil {
 		return nil, false
 	}
 	rest := others.Val()
@@ -190,7 +192,7 @@ func (b *batcher) sizeAndGetAlone(ctx context.Context, keys []string) (int, []an
 	pipe := b.client.Pipeline()
 	length := pipe.StrLen(ctx, keys[0])
 	values := pipe.MGet(ctx, keys[1:]...)
-	_ = send(ctx, pipe) // every command has its own error
+	_ = redispipe.Send(ctx, pipe) // every command has its own error
 	return int(length.Val()), values.Val(), firstError(length.Err(), values.Err())
 }
 
@@ -399,7 +401,7 @@ func (b *batcher) runAll(reads []*batchRead) {
 			}
 		}
 		values := pipe.MGet(ctx, keys...)
-		_ = send(ctx, pipe) // every command has its own error
+		_ = redispipe.Send(ctx, pipe) // every command has its own error
 		all, err = values.Result()
 	}
 	if err == nil && len(all) != len(keys) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/stiggio/server-sdk-go/internal/deadline"
 )
 
 // LockTTL is how long a lock lives unless it is extended. All programs that
@@ -75,7 +77,7 @@ func (s *Store) lock(ctx context.Context, key string) (*Lock, error) {
 		switch {
 		case err != nil:
 			lock.releaseLate(ctx)
-			if tries > 0 && ended(ctx) {
+			if tries > 0 && deadline.Err(ctx) != nil {
 				return nil, ErrLocked
 			}
 			return nil, err
@@ -90,13 +92,6 @@ func (s *Store) lock(ctx context.Context, key string) (*Lock, error) {
 		case <-wait.C:
 		}
 	}
-}
-
-// ended reports whether ctx has ended. It does not wait for the timer of ctx:
-// the connection, which has the same deadline, can be the first to tell.
-func ended(ctx context.Context) bool {
-	deadline, ok := ctx.Deadline()
-	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // Extend makes the lock live for LockTTL from now. It reports false if the

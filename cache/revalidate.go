@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/stiggio/server-sdk-go/entitlements"
+	"github.com/stiggio/server-sdk-go/internal/redispipe"
 )
 
 // NewEntry makes an entry for a Memory of a reading that is a hit and began at
@@ -144,7 +145,7 @@ func (s *Store) sizeAndGetNow(ctx context.Context, keys []string) (int, []any, e
 	size := pipe.StrLen(ctx, keys[0])
 	if s.single {
 		values := pipe.MGet(ctx, keys[1:]...)
-		if err := send(ctx, pipe); err != nil && !redis.HasErrorPrefix(size.Err(), "WRONGTYPE") {
+		if err := redispipe.Send(ctx, pipe); err != nil && !redis.HasErrorPrefix(size.Err(), "WRONGTYPE") {
 			return 0, nil, err
 		}
 		return int(size.Val()), values.Val(), values.Err()
@@ -153,7 +154,7 @@ func (s *Store) sizeAndGetNow(ctx context.Context, keys []string) (int, []any, e
 	for i, key := range keys[1:] {
 		commands[i] = pipe.Get(ctx, key)
 	}
-	_ = send(ctx, pipe) // every command has its own error
+	_ = redispipe.Send(ctx, pipe) // every command has its own error
 	if err := size.Err(); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return 0, nil, err
 	}

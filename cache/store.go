@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/stiggio/server-sdk-go/entitlements"
+	"github.com/stiggio/server-sdk-go/internal/redispipe"
 )
 
 // DefaultTTL is how long a key lives that is not written again.
@@ -527,7 +528,7 @@ func (s *Store) getNow(ctx context.Context, keys []string) ([]any, error) {
 	for i, key := range keys {
 		commands[i] = pipe.Get(ctx, key)
 	}
-	_ = send(ctx, pipe) // every command has its own error
+	_ = redispipe.Send(ctx, pipe) // every command has its own error
 	return replies(commands)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stiggio/server-sdk-go/credits"
 	"github.com/stiggio/server-sdk-go/entitlements"
+	"github.com/stiggio/server-sdk-go/internal/redispipe"
 )
 
 // Policy says which customers a write may create.
@@ -159,7 +160,7 @@ func (s *Store) Purge(ctx context.Context, keys ...Key) error {
 			pipe.Del(ctx, name)
 		}
 	}
-	return send(ctx, pipe)
+	return redispipe.Send(ctx, pipe)
 }
 
 type setOptions struct {
@@ -329,7 +330,7 @@ func (s *Store) setEach(ctx context.Context, pairs []pair, keyAndValue func(pair
 		key, value := keyAndValue(p)
 		pipe.Set(ctx, key, value, s.ttl)
 	}
-	return send(ctx, pipe)
+	return redispipe.Send(ctx, pipe)
 }
 
 func (s *Store) ttlArg() string {

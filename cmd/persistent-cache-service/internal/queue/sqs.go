@@ -171,22 +171,22 @@ func (q *SQS) failed(call string, err error) error {
 	code := errorCode(err)
 	q.credentials.refused(code)
 	if strings.Contains(code, "Signature") {
-		err = &quotingError{err, code}
+		err = &signatureError{err, code}
 	}
 	return fmt.Errorf("%s: %w", call, err)
 }
 
-// quotingError is an error whose message quotes the request as it was signed,
-// session token included.
-type quotingError struct {
+// signatureError stands for an error whose own message quotes the request as it
+// was signed, session token included.
+type signatureError struct {
 	error
 
 	code string
 }
 
-func (e *quotingError) Error() string { return "api error " + e.code + ": signature refused" }
+func (e *signatureError) Error() string { return "api error " + e.code + ": signature refused" }
 
-func (e *quotingError) Unwrap() error { return e.error }
+func (e *signatureError) Unwrap() error { return e.error }
 
 // failures picks out the receipts whose part of a batch failed.
 func failures(receipts []string, entries []types.BatchResultErrorEntry) ([]string, error) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/stiggio/server-sdk-go/internal/redispipe"
 )
 
 const (
@@ -89,19 +91,13 @@ func (t *together) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// exec sends commands as they are given, in one write. Every one that Redis did
-// not see has an error: go-redis leaves it without, and with a zero value, when
-// the connection that they need is refused its login.
+// exec sends commands as they are given, in one write.
 func (t *together) exec(ctx context.Context, commands []redis.Cmder) error {
 	pipe := t.client.Pipeline()
 	for _, command := range commands {
 		_ = pipe.Process(ctx, command) // only queues it
 	}
-	_, err := pipe.Exec(ctx)
-	if err != nil && !slices.ContainsFunc(commands, func(c redis.Cmder) bool { return c.Err() != nil }) {
-		failAll(commands, err)
-	}
-	return err
+	return redispipe.Send(ctx, pipe)
 }
 
 // failAll gives the error to every command that has none.
